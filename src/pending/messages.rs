@@ -150,7 +150,10 @@ pub(super) enum Command {
     /// A poll has ended.
     Replied(Ticket, Reply),
     /// A request other than a poll has succeeded, after polls failed.
-    Succeeded,
+    Succeeded {
+        /// When, however late the poller learns of it.
+        at: Instant,
+    },
     /// Complete everything with `Closed` and end.
     Close,
 }

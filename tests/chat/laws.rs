@@ -363,7 +363,7 @@ fn hold(name: &str, template: ChatTemplate, family: &str) {
     let hostile: Vec<String> = tokenizer.added_tokens().into_keys().collect();
     let special: Vec<String> = tokenizer.special_tokens().into_keys().collect();
     let mut words = Words { g: Gen::from_size_and_seed(20, SEED), hostile: &hostile };
-    for _ in 0..12 {
+    for _ in 0..6 {
         let line = words.conversation(&special);
         laws(name, &renderer, &line, &mut found);
         literal(name, &renderer, &line, &hostile, &mut found);

@@ -107,7 +107,7 @@ fn check_line(name: &str, renderer: &Renderer, line: &Line) {
 fn check(name: &str, template: ChatTemplate, tokenizer: &str) {
     let renderer = Renderer::new(template, byte_level(tokenizer)).unwrap();
     let mut g = Gen::new(20);
-    for _ in 0..40 {
+    for _ in 0..20 {
         check_line(name, &renderer, &Line::arbitrary(&mut g));
     }
 }
@@ -152,7 +152,7 @@ fn weights_never_cover_what_a_user_wrote() {
     let mut g = Gen::new(20);
     for name in ["smollm2", "qwen3", "qwen3_5", "gpt_oss", "deepseek_v3", "kimi_k2_thinking", "lfm2_5"] {
         let renderer = Renderer::new(template(&fixture(&format!("templates/{name}"))), byte_level(name)).unwrap();
-        for _ in 0..60 {
+        for _ in 0..30 {
             let turns = usize::arbitrary(&mut g) % 5 + 1;
             let secret = format!("USER{}", text(&mut g).to_uppercase());
             let reply = json!({"role": "assistant", "content": text(&mut g), "reasoning_content": text(&mut g)});

@@ -79,7 +79,7 @@ fn fault_2_a_failed_loss_keeps_the_client() {
 fn fault_3_secrets_stay_in_the_client() {
     let service = service_with_polls(|_| Reply::Json(404, json!({"detail": "unknown"})));
     let config = service.config().telemetry(true).header("x-gateway", "hunter2");
-    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let client = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     let sampler = client.create_sampling_client("base").unwrap();
     sampler.sample(&ModelInput::from_tokens([1]), 1, &SamplingParams::default()).unwrap_err();
     let handle = sampler.get_sampler_handle().unwrap();

@@ -112,7 +112,7 @@ fn a_pause_respects_the_operations_deadline() {
 #[test]
 fn calls_that_lose_nothing_fail_at_once() {
     let service = refusing("create_session", 1);
-    let error = tinkex::ServiceClient::connect(service.config().build().unwrap()).unwrap_err();
+    let error = tinkex::ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Billing);
     let service = refusing("get_server_capabilities", 1);
     let client = connect(service.config());

@@ -227,7 +227,7 @@ fn all_end(reply: fn() -> Reply) {
     let folder = tempdir().unwrap();
     let config = || service.config().api_key("tml-call-limits").timeout_drop(LIMIT);
     let client = connect(config());
-    let limited = config().timeout_operation(Some(LIMIT)).build().unwrap();
+    let limited = config().timeout_operation(Some(LIMIT)).build_with(|_| None).unwrap();
     let scenes: Vec<_> = CALLS
         .iter()
         .map(|_| Scene {

@@ -21,7 +21,7 @@ const THREADS: usize = 200;
 /// Samples on many threads at once, and again when all have their results; then leaves the connections alone.
 fn sample(url: String) {
     let config = Config::builder().api_key("tml-k").base_url(url).proxy(Proxy::Off);
-    let service = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let service = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     let sampler = service.create_sampling_client("base").unwrap();
     let (prompt, params) = (ModelInput::from_tokens(vec![1, 2, 3]), SamplingParams::default().max_tokens(1));
     for _ in 0..2 {

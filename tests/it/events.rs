@@ -290,7 +290,7 @@ fn an_observer_may_make_blocking_calls() {
 fn an_observer_learns_of_a_failed_connect() {
     let service = Service::start(|_| Reply::Json(401, json!({"detail": "no"})));
     let (observer, received) = observer();
-    ServiceClient::connect(service.config().observer(observer).build().unwrap()).unwrap_err();
+    ServiceClient::connect(service.config().observer(observer).build_with(|_| None).unwrap()).unwrap_err();
     // Before `connect` returns: the program may end then.
     let received: Vec<_> = received.try_iter().collect();
     let (Event::RequestStart { .. }, Event::RequestStop { status: Some(401), error: Some(_), .. }) =
@@ -310,7 +310,7 @@ fn dropping_a_rest_client_waits_for_its_observer() {
         released.recv().ok();
         observer(event);
     });
-    let rest = RestClient::new(config.build().unwrap()).unwrap();
+    let rest = RestClient::new(config.build_with(|_| None).unwrap()).unwrap();
     rest.get_training_run("none").unwrap_err();
     let (begin, begun) = bounded(1);
     let dropping = std::thread::spawn(move || {

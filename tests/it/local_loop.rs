@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn connect_with(server: &LocalServer, builder: ConfigBuilder) -> ServiceClient {
     let builder = builder.api_key("tml-local").base_url(server.base_url()).proxy(Proxy::Off);
-    ServiceClient::connect(builder.build().unwrap()).unwrap()
+    ServiceClient::connect(builder.build_with(|_| None).unwrap()).unwrap()
 }
 
 fn connect(server: &LocalServer) -> ServiceClient {
@@ -251,7 +251,7 @@ fn service_and_training_info_are_available() {
 fn unknown_key_is_not_retried() {
     let server = LocalServer::builder().api_key_check(|key| key == "tml-known").start().unwrap();
     let config = Config::builder().api_key("tml-unknown").base_url(server.base_url()).proxy(Proxy::Off);
-    let error = ServiceClient::connect(config.build().unwrap()).unwrap_err();
+    let error = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(401)));
     assert!(error.hint().unwrap().contains("TINKER_API_KEY"), "{error}");
     assert!(error.is_user_error() && !error.is_retryable());

@@ -13,7 +13,7 @@ const PROMPT: usize = 2;
 /// A trainer of a new model, the same each time.
 fn trainer(server: &LocalServer, wire: Wire) -> TrainingClient {
     let config = Config::builder().api_key("tml-local").base_url(server.base_url()).proxy(Proxy::Off).wire(wire);
-    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let client = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     client.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::new().rank(4).seed(1)).unwrap()
 }
 

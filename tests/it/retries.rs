@@ -67,7 +67,7 @@ impl Scenario {
     }
 
     fn connect(&self) -> ServiceClient {
-        ServiceClient::connect(self.config().build().unwrap()).unwrap()
+        ServiceClient::connect(self.config().build_with(|_| None).unwrap()).unwrap()
     }
 
     /// Makes a call with this number of waits. Returns the waits in seconds and the result.
@@ -158,7 +158,7 @@ fn the_third_conflict_is_final_in_the_window() {
     });
     // Every third attempt is one of the submit window.
     let config = service.config().clock(clock.clock()).heartbeat_interval(QUIET).idle_retention(QUIET);
-    let client = ServiceClient::connect(config.max_retries(2).build().unwrap()).unwrap();
+    let client = ServiceClient::connect(config.max_retries(2).build_with(|_| None).unwrap()).unwrap();
     let trainer = client.create_lora_training_client("m", LoraConfig::default()).unwrap();
     let scenario = Scenario { path: "optim_step", waits: Vec::new(), clock, service };
     let (waits, step) = scenario.through(4, || trainer.optim_step(AdamParams::default()));
@@ -220,12 +220,12 @@ fn scenarios_74_and_76_the_window_outlasts_advice() {
 #[test]
 fn scenario_75_the_last_response_is_the_error() {
     let scenario = Scenario::start("75_retry_exhausted", "healthz");
-    let client = ServiceClient::connect(scenario.config().max_retries(2).build().unwrap()).unwrap();
+    let client = ServiceClient::connect(scenario.config().max_retries(2).build_with(|_| None).unwrap()).unwrap();
     let (waits, health) = scenario.through(2, || client.health());
     let error = health.unwrap_err();
     assert!(error.status() == Some(500) && error.to_string().contains('3'), "{error}");
     scenario.waited_as_python_did(&waits);
-    let client = ServiceClient::connect(scenario.config().max_retries(0).build().unwrap()).unwrap();
+    let client = ServiceClient::connect(scenario.config().max_retries(0).build_with(|_| None).unwrap()).unwrap();
     assert_eq!(client.health().unwrap_err().status(), Some(429));
     // The connection was reused, so the server may have closed it before it saw the request: it is retried at once.
     client.health().unwrap();

@@ -69,7 +69,7 @@ fn a_busy_service_is_asked_again() {
         is_busy.then(|| Reply::Json(503, json!({"detail": "busy"})))
     });
     let config = || service.config().retry_base(Duration::from_millis(1)).retry_cap(Duration::from_millis(1));
-    let error = ServiceClient::connect(config().max_retries(1).build().unwrap()).unwrap_err();
+    let error = ServiceClient::connect(config().max_retries(1).build_with(|_| None).unwrap()).unwrap_err();
     assert_eq!(
         (error.kind(), error.status(), error.operation()),
         (ErrorKind::Status, Some(503), Some("client_config"))

@@ -166,7 +166,7 @@ fn a_token_is_renewed_at_half_its_life() {
 fn short_lived_tokens_are_exchanged_rarely() {
     let manual = ManualClock::new();
     let service = service(20, |_| None);
-    let rest = RestClient::new(service.manual_config(&manual).build().unwrap()).unwrap();
+    let rest = RestClient::new(service.manual_config(&manual).build_with(|_| None).unwrap()).unwrap();
     assert_eq!(rest.whoami().unwrap().email.as_deref(), Some("golden@example.com"));
     for _ in 0..20 {
         rest.list_sessions(1, 0).unwrap_err();
@@ -181,7 +181,7 @@ fn a_refused_exchange_is_final() {
     let service = service(HOUR, |request| {
         (request.path == "auth/token").then(|| Reply::Json(401, json!({"detail": "unknown key"})))
     });
-    let error = ServiceClient::connect(service.config().build().unwrap()).unwrap_err();
+    let error = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Status, Some(401)));
     let text = error.to_string();
     assert!(text.contains("unknown key") && text.contains("exchanged for a token"), "{text}");
@@ -205,7 +205,7 @@ fn a_busy_exchange_is_retried() {
 fn a_response_without_a_token_is_an_error() {
     for body in [json!({}), json!({"jwt": ""}), json!({"jwt": "a\nb"}), json!(["tml-hidden"])] {
         let service = service(HOUR, move |request| (request.path == "auth/token").then(|| Reply::ok(body.clone())));
-        let error = ServiceClient::connect(service.config().build().unwrap()).unwrap_err();
+        let error = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
         assert!(!format!("{error:?}").contains("hidden"), "{error:?}");
     }
@@ -218,7 +218,7 @@ fn a_client_without_session_asks_when_refused() {
         let is_work = !matches!(&*request.path, "client/config" | "auth/token");
         (is_work && key(request) != expecting).then(|| Reply::Json(401, json!({"detail": "a token is needed"})))
     });
-    let rest = RestClient::new(service.config().build().unwrap()).unwrap();
+    let rest = RestClient::new(service.config().build_with(|_| None).unwrap()).unwrap();
     for _ in 0..2 {
         assert_eq!(rest.list_sessions(1, 0).unwrap_err().kind(), ErrorKind::Decode);
     }
@@ -236,7 +236,7 @@ fn an_open_service_is_not_asked_again() {
         "client/config" => Reply::Json(404, json!({})),
         _ => Reply::Json(401, json!({"detail": "unknown key"})),
     });
-    let rest = RestClient::new(service.config().build().unwrap()).unwrap();
+    let rest = RestClient::new(service.config().build_with(|_| None).unwrap()).unwrap();
     for _ in 0..3 {
         assert_eq!(rest.list_sessions(1, 0).unwrap_err().status(), Some(401));
     }
@@ -256,7 +256,7 @@ fn a_given_token_is_sent_as_it_is() {
     assert_eq!(whoami.org_urn.as_deref(), Some("tml:organization:o-1"));
     // {"exp":1761991200}, which is in 2025.
     let expired = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE3NjE5OTEyMDB9.c2ln";
-    let error = ServiceClient::connect(service.config().api_key(expired).build().unwrap()).unwrap_err();
+    let error = ServiceClient::connect(service.config().api_key(expired).build_with(|_| None).unwrap()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("the token from api_key has expired"), "{error}");
 }
@@ -264,7 +264,7 @@ fn a_given_token_is_sent_as_it_is() {
 #[test]
 fn without_tokens_nobody_is_known() {
     let service = Service::start(healthy_service);
-    let error = RestClient::new(service.config().build().unwrap()).unwrap().whoami().unwrap_err();
+    let error = RestClient::new(service.config().build_with(|_| None).unwrap()).unwrap().whoami().unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::Config, Some("whoami")));
 }
 

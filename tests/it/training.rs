@@ -14,7 +14,7 @@ use crate::support::{Gate, Reply, Service, batch, healthy_service};
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn trainer(service: &Service) -> TrainingClient {
-    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap();
     client.create_lora_training_client("base", LoraConfig::default()).unwrap()
 }
 
@@ -130,7 +130,7 @@ fn bad_input_is_refused_before_any_request() {
 #[test]
 fn invalid_models_are_refused_before_any_request() {
     let service = Service::start(healthy_service);
-    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap();
     let before = service.requests().len();
     let nothing = LoraConfig::new().train_mlp(false).train_attn(false).train_unembed(false);
     let lora = LoraConfig::default();
@@ -161,7 +161,7 @@ fn room_for_one(gate: &Arc<Gate>, manual: &ManualClock) -> (Service, TrainingCli
         reply => reply,
     });
     let config = service.manual_config(manual).max_queued(1).timeout_operation(Some(HOUR));
-    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let client = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     (service, trainer)
 }
@@ -241,7 +241,7 @@ fn each_thread_keeps_its_own_order() {
 #[test]
 fn run_metadata_is_sent_with_its_creation() {
     let service = Service::start(healthy_service);
-    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap();
     let options = TrainingOptions::from(LoraConfig::default().rank(8)).user_metadata("experiment", "7b");
     client.create_lora_training_client("base", options.clone()).unwrap();
     client.training_client().lora("base").options(options).submit().unwrap().wait().unwrap();
@@ -278,7 +278,7 @@ fn resuming_an_unsupported_run_takes_no_number() {
         "training_runs/a%20b" => Reply::ok(run(json!(4))),
         _ => healthy_service(request),
     });
-    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap();
     let create = |path: &str| client.create_training_client_from_state(path);
     let error = create("tinker://whole/weights/1").unwrap_err();
     assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("create_training_client_from_state")));

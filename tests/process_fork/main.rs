@@ -67,7 +67,7 @@ fn config(service: &Service) -> ConfigBuilder {
 }
 
 fn connect(config: ConfigBuilder) -> ServiceClient {
-    ServiceClient::connect(config.build().unwrap()).unwrap()
+    ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap()
 }
 
 fn prompt() -> ModelInput {

@@ -17,7 +17,7 @@ const HOW: &str = "TINKEX_TEST_EXIT_HOW";
 
 /// Has a step, a sample and a pass in flight, and ends in this way when its input does.
 fn end(url: String, how: &str) {
-    let client = ServiceClient::connect(config_for(url).build().unwrap()).unwrap();
+    let client = ServiceClient::connect(config_for(url).build_with(|_| None).unwrap()).unwrap();
     let (trainer, sampler) = (train(&client), client.create_sampling_client("base").unwrap());
     let step = trainer.submit_optim_step(adam()).unwrap();
     let reply = sampler.submit_sample(&prompt(), 1, &params()).unwrap();

@@ -35,7 +35,7 @@ const HANG: Duration = Duration::from_secs(30);
 const FAR: Duration = Duration::from_secs(3600);
 
 fn connect(builder: ConfigBuilder) -> ServiceClient {
-    ServiceClient::connect(builder.timeout_drop(FAR).build().unwrap()).unwrap()
+    ServiceClient::connect(builder.timeout_drop(FAR).build_with(|_| None).unwrap()).unwrap()
 }
 
 fn train(client: &ServiceClient) -> TrainingClient {

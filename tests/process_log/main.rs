@@ -24,7 +24,7 @@ fn lines_of(act: impl FnOnce()) -> Vec<(Level, String)> {
 fn warnings_are_logged_once() {
     captured_log::start(LevelFilter::Info);
 
-    let build = |key: &str, url: &str| drop(Config::builder().api_key(key).base_url(url).build().unwrap());
+    let build = |key: &str, url: &str| drop(Config::builder().api_key(key).base_url(url).build_with(|_| None).unwrap());
     let odd_key = lines_of(|| build("sk-other", "http://127.0.0.1:1"));
     assert_eq!(odd_key.len(), 1, "{odd_key:?}");
     assert!(odd_key[0].0 == Level::Warn && odd_key[0].1.contains("tml-"), "{odd_key:?}");
@@ -44,7 +44,7 @@ fn warnings_are_logged_once() {
     });
     let silent =
         Service::start(|request| if request.path == "telemetry" { Reply::Silence } else { healthy_service(request) });
-    let client = ServiceClient::connect(silent.config().telemetry(true).build().unwrap()).unwrap();
+    let client = ServiceClient::connect(silent.config().telemetry(true).build_with(|_| None).unwrap()).unwrap();
     let dropped = lines_of(|| {
         for _ in 0..20_000 {
             client.telemetry().log("e", json!({}), Severity::Info);
@@ -53,7 +53,7 @@ fn warnings_are_logged_once() {
     assert!(dropped.len() == 1 && dropped[0].0 == Level::Warn && dropped[0].1.contains("10000"), "{dropped:?}");
     drop(client);
 
-    let said = lines_of(|| drop(ServiceClient::connect(service.config().build().unwrap()).unwrap()));
+    let said = lines_of(|| drop(ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap()));
     let expected = [
         (Level::Info, "the service says: all well".to_owned()),
         (Level::Warn, "the service says: old version".to_owned()),
@@ -69,7 +69,7 @@ fn warnings_are_logged_once() {
         _ => healthy_service(request),
     });
     let sampler =
-        ServiceClient::connect(service.config().build().unwrap()).unwrap().create_sampling_client("m").unwrap();
+        ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap().create_sampling_client("m").unwrap();
     log::set_max_level(LevelFilter::Debug);
     let mut paused = lines_of(|| drop(sampler.sample(&ModelInput::from_tokens([1]), 1, &SamplingParams::default())));
     paused.retain(|(_, line)| line.contains("429") || line.contains("wait") || line.contains("retrying"));
@@ -86,7 +86,7 @@ fn warnings_are_logged_once() {
         }
     });
     let none = std::time::Duration::ZERO;
-    let client = ServiceClient::connect(service.config().timeout_billing(Some(none)).build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().timeout_billing(Some(none)).build_with(|_| None).unwrap()).unwrap();
     let sampler = client.create_sampling_client("m").unwrap();
     log::set_max_level(LevelFilter::Info);
     let notes = lines_of(|| {
@@ -107,7 +107,7 @@ fn warnings_are_logged_once() {
         _ => healthy_service(request),
     });
     let manual = ManualClock::new();
-    let client = ServiceClient::connect(service.manual_config(&manual).build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.manual_config(&manual).build_with(|_| None).unwrap()).unwrap();
     let trainer = client.create_lora_training_client("m", LoraConfig::default()).unwrap();
     let lines = lines_of(|| {
         let step = trainer.submit_optim_step(AdamParams::default()).unwrap();
@@ -131,7 +131,7 @@ fn warnings_are_logged_once() {
         }
         _ => healthy_service(request),
     });
-    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap();
     let trainer = client.create_lora_training_client("m", LoraConfig::default()).unwrap();
     let lines = lines_of(|| {
         (0..2).for_each(|_| drop(trainer.forward(support::batch(), LossFn::CrossEntropy).unwrap()));

@@ -138,7 +138,7 @@ impl Scene {
             .wire(operation.wire)
             .max_retries(3)
             .max_response_bytes(MOST_BYTES)
-            .build()
+            .build_with(|_| None)
             .unwrap();
         let (service, trainer, sampler, saved) = Default::default();
         let scene = Scene { double, config, striker, service, trainer, sampler, saved };

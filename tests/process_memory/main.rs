@@ -58,7 +58,7 @@ fn an_unresolved_result_takes_under_one_kibibyte() {
     let config =
         Config::builder().api_key("tml-memory").base_url(service.url()).proxy(Proxy::Off).max_queued(2 * COUNT);
     let client =
-        ServiceClient::connect(config.max_poll_connections(2).max_sampling_threads(1).build().unwrap()).unwrap();
+        ServiceClient::connect(config.max_poll_connections(2).max_sampling_threads(1).build_with(|_| None).unwrap()).unwrap();
     let (sampler, params) = (client.create_sampling_client("base").unwrap(), SamplingParams::default());
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     // Of 4000 bytes.
@@ -69,7 +69,7 @@ fn an_unresolved_result_takes_under_one_kibibyte() {
     let (service, _hold) = Hold::start_together();
     let config = Config::builder().api_key("tml-together").base_url(service.url()).proxy(Proxy::Off);
     let config = config.max_queued(2 * COUNT).max_poll_connections(2).max_sampling_threads(1);
-    let together = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let together = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     let sampler = together.create_sampling_client("base").unwrap();
     let flush = || sampler.submit_sample(&prompt, 2, &params).unwrap().wait().unwrap_err();
     let (bytes, _samples) = each(&together, &flush, &|| sampler.submit_sample(&prompt, 1, &params).unwrap());

@@ -86,7 +86,7 @@ fn no_secret_is_shown_anywhere() {
         .retry_cap(Duration::from_millis(2));
     let mut shown = Shown::default();
     shown.debug(&config);
-    let config = config.max_retries(20).build().unwrap();
+    let config = config.max_retries(20).build_with(|_| None).unwrap();
     shown.debug(&config);
 
     let client = ServiceClient::connect(config).unwrap();
@@ -140,11 +140,11 @@ fn no_secret_is_shown_anywhere() {
 
     // An unreachable service, a proxy with a password, and settings that are refused before any request.
     let builder = || Config::builder().api_key(&key).base_url("http://127.0.0.1:1").proxy(Proxy::Off).max_retries(1);
-    shown.error(&ServiceClient::connect(builder().build().unwrap()).unwrap_err());
+    shown.error(&ServiceClient::connect(builder().build_with(|_| None).unwrap()).unwrap_err());
     let url = format!("http://{WORD}:{WORD}@127.0.0.1:1");
     let proxied = builder().proxy(Proxy::Url(url.clone()));
     shown.debug(&proxied);
-    shown.error(&ServiceClient::connect(proxied.build().unwrap()).unwrap_err());
+    shown.error(&ServiceClient::connect(proxied.build_with(|_| None).unwrap()).unwrap_err());
     for refused in [
         builder().api_key(format!("{WORD}\u{7f}")),
         builder().header("x-bad", format!("{WORD}\n")),
@@ -152,7 +152,7 @@ fn no_secret_is_shown_anywhere() {
         builder().proxy(Proxy::Url(format!("nonsense://{WORD}@"))),
         builder().cloudflare_access(format!("{WORD}\n"), "x"),
     ] {
-        shown.error(&refused.build().unwrap_err());
+        shown.error(&refused.build_with(|_| None).unwrap_err());
     }
 
     #[cfg(feature = "tokenizers")]
@@ -214,7 +214,7 @@ fn access_to_weights_is_hidden(key: &str) {
     let seen = Arc::clone(&events);
     let config = service.config().api_key(key).telemetry(true).max_retries(1).retry_base(Duration::from_millis(1));
     let config = config.observer(move |event: &Event| writeln!(seen.lock().unwrap(), "{event:?}").unwrap());
-    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let client = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     let (trainer, rest) =
         (client.create_lora_training_client("base", LoraConfig::default()).unwrap(), client.create_rest_client());
     let mut shown = Shown::default();
@@ -294,7 +294,7 @@ fn tokens_are_hidden(key: &str) {
     });
     let mut shown = Shown::default();
     let config = service.config().api_key(key).telemetry(true).max_retries(1).retry_base(Duration::from_millis(1));
-    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let client = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let sent = service.requests_to("create_model")[0].header("x-api-key").unwrap().to_owned();
     assert!(sent.ends_with(&format!("{WORD}-1")), "{sent}");

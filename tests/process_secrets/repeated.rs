@@ -174,7 +174,7 @@ pub fn repeated_secrets_are_hidden(key: &str) {
         .retry_base(Duration::from_millis(1))
         .retry_cap(Duration::from_millis(2))
         .observer(move |event: &Event| writeln!(observed.lock().unwrap(), "{event:?}").unwrap());
-    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let client = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     let mut shown = Shown::default();
     let api = client.api().with_header("x-copy", format!("{WORD}{OF_CALL}"));
     for (number, (name, _)) in PLACES.iter().enumerate() {
@@ -220,7 +220,7 @@ pub fn the_login_of_a_proxy_is_hidden() {
     let (proxy, tunnels) = tunnelling_proxy(str::to_owned);
     let login = format!("me:{WORD}-proxy");
     let config = service.config().proxy(Proxy::Url(format!("http://{login}@127.0.0.1:{proxy}")));
-    ServiceClient::connect(config.build().unwrap()).unwrap().close(Duration::from_secs(60));
+    ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap().close(Duration::from_secs(60));
     let encoded = STANDARD.encode(login);
     assert!(tunnels.lock().unwrap()[0].contains(&encoded), "the login was not sent");
     let log = taken_log();
@@ -241,7 +241,7 @@ pub fn a_hostile_id_is_not_shown() {
         "retrieve_future" if request.request_id() == sent => Reply::Json(422, json!({"detail": "no"})),
         _ => healthy_service(request),
     });
-    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let error = trainer.optim_step(AdamParams::default()).unwrap_err();
     assert_eq!(error.request_id(), Some(&*id), "programs get the whole id");
@@ -276,7 +276,7 @@ pub fn compressed_bodies_stay_whole() {
         },
         _ => healthy_service(request),
     });
-    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap();
     let response = client.api().get("/api/v1/compressed").send().unwrap();
     assert_eq!(response.bytes(), if cfg!(feature = "gzip") { &text } else { &compressed });
     assert_eq!(service.requests_to("compressed")[0].header("accept-encoding"), Some("identity"));
@@ -342,7 +342,7 @@ pub fn secrets_repeated_through_a_proxy_are_hidden(key: &str) {
     let (port, tunnels) = tunnelling_proxy(str::to_owned);
     for (proxy, count) in [(Proxy::Off, 0), (Proxy::Url(format!("http://127.0.0.1:{port}")), 1)] {
         let config = service.config().api_key(key).header("x-gateway", format!("{WORD}-gateway"));
-        let client = ServiceClient::connect(config.proxy(proxy).max_retries(0).build().unwrap()).unwrap();
+        let client = ServiceClient::connect(config.proxy(proxy).max_retries(0).build_with(|_| None).unwrap()).unwrap();
         let error = client.health().unwrap_err();
         assert_eq!((error.status(), error.header("link")), (Some(409), Some(&*link)), "programs get what came");
         assert_eq!(tunnels.lock().unwrap().len(), count);

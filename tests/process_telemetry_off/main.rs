@@ -25,7 +25,7 @@ fn disabled_telemetry_has_no_thread_or_request() {
     let manual = ManualClock::new();
     let builder = || Config::builder().api_key("tml-k").base_url(service.url()).proxy(Proxy::Off).clock(manual.clock());
     for (config, is_on) in [
-        (builder().telemetry(false).build().unwrap(), false),
+        (builder().telemetry(false).build_with(|_| None).unwrap(), false),
         (builder().build_with(by_environment("0")).unwrap(), false),
         (builder().build_with(by_environment("False")).unwrap(), false),
         (builder().telemetry(false).build_with(by_environment("1")).unwrap(), false),

@@ -40,7 +40,7 @@ impl Client {
 }
 
 #[test]
-fn thousand_on_policy_iterations_leave_memory_unchanged() {
+fn on_policy_iterations_leave_memory_unchanged() {
     let models = vec![Arc::new(Transformer::bytes_tiny()) as _];
     let settings = Settings { models, result_time: Duration::ZERO, ..Settings::default() };
     let server = Server::start(([127, 0, 0, 1], 0).into(), settings).unwrap();
@@ -59,7 +59,7 @@ fn thousand_on_policy_iterations_leave_memory_unchanged() {
         },
     });
     let mut counts = Vec::new();
-    for iteration in 0..1000 {
+    for iteration in 0..400 {
         let seq = 3 * iteration;
         let save = json!({ "model_id": model, "seq_id": seq + 1, "sampling_session_seq_id": iteration });
         let sampler = client.call("save_weights_for_sampler", &save)["sampling_session_id"].clone();
@@ -80,5 +80,5 @@ fn thousand_on_policy_iterations_leave_memory_unchanged() {
     // The tables of sequence numbers are cleaned from time to time.
     let (first, second) = counts.split_at(counts.len() / 2);
     assert_eq!(first.iter().max(), second.iter().max());
-    assert!(second.iter().max() < Some(&1000), "{:?}", second.iter().max());
+    assert!(second.iter().max() < Some(&400), "{:?}", second.iter().max());
 }

@@ -59,8 +59,8 @@ impl Poller {
         let config = http.config();
         let (commands, inbox) = unbounded();
         let handle = PollerHandle::new(config.clock().clone(), commands.clone());
-        let successes = commands.clone();
-        http.on_success(move || drop(successes.send(Command::Succeeded)));
+        let (successes, clock) = (commands.clone(), config.clock().clone());
+        http.on_success(move || drop(successes.send(Command::Succeeded { at: clock.now() })));
         let observer = Arc::new(PromiseObserver::new(http, telemetry));
         let max_polls = config.max_poll_connections();
         let pool = {
@@ -225,8 +225,8 @@ impl Worker {
                 }
                 self.give_up_silent(now);
             }
-            Command::Succeeded => {
-                if self.recovery.record_success(now) {
+            Command::Succeeded { at } => {
+                if self.recovery.record_success(at) {
                     self.recover(now);
                 }
             }

@@ -110,7 +110,7 @@ fn any_tokens_are_read() {
     };
     // quickcheck takes functions alone.
     let mut generator = quickcheck::Gen::new(60);
-    for _ in 0..200 {
+    for _ in 0..80 {
         assert!(holds(
             quickcheck::Arbitrary::arbitrary(&mut generator),
             quickcheck::Arbitrary::arbitrary(&mut generator)
@@ -182,7 +182,7 @@ fn a_rendered_reply_gives_the_message_back() {
     let renderers = renderers();
     let mut generator = quickcheck::Gen::new(60);
     let mut read = BTreeMap::<&str, usize>::new();
-    for _ in 0..150 {
+    for _ in 0..60 {
         let choices: Vec<u16> = quickcheck::Arbitrary::arbitrary(&mut generator);
         for (family, renderer) in &renderers {
             let (expected, prompt, tokens) = rendered(family, renderer, choices.clone());

@@ -19,7 +19,7 @@ use crate::support::mock::{self, anything, respond};
 use crate::support::{RecordedRequest, Reply, Service, healthy_service};
 
 fn api(config: ConfigBuilder) -> Api {
-    Api::new(config.max_retries(0).build().unwrap()).unwrap()
+    Api::new(config.max_retries(0).build_with(|_| None).unwrap()).unwrap()
 }
 
 /// A service that echoes each request.
@@ -83,7 +83,7 @@ fn headers_match_the_python_client() {
 fn request_options_override_the_configuration() {
     let service = echo();
     let config = service.config().header("x-where", "config").header("x-gone", "1").query("q", "config").query("r", 1);
-    let api = Api::new(config.build().unwrap()).unwrap();
+    let api = Api::new(config.build_with(|_| None).unwrap()).unwrap();
     api.post("/api/v1/x?p=0")
         .header("X-Where", "call")
         .header("User-Agent", "mine")
@@ -118,7 +118,7 @@ fn a_copy_shares_connections_with_its_original() {
         false => Reply::ok(json!({})),
     });
     let clock = ManualClock::new();
-    let api = Api::new(service.config().clock(clock.clock()).max_retries(1).build().unwrap()).unwrap();
+    let api = Api::new(service.config().clock(clock.clock()).max_retries(1).build_with(|_| None).unwrap()).unwrap();
     let copy = api
         .with_max_retries(0)
         .with_header("x-copy", "1")
@@ -145,7 +145,7 @@ fn a_copy_shares_connections_with_its_original() {
 #[test]
 fn a_service_clients_api_ends_with_it() {
     let service = Service::start(healthy_service);
-    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap();
     let api = client.with_timeout_operation(Some(Duration::from_secs(30))).api();
     api.get("/api/v1/healthz").send().unwrap();
     assert_eq!(service.requests_to("create_session").len(), 1);
@@ -157,7 +157,7 @@ fn a_service_clients_api_ends_with_it() {
 #[test]
 fn an_api_keeps_its_session_open() {
     let service = Service::start(healthy_service);
-    let api = ServiceClient::connect(service.config().build().unwrap()).unwrap().api();
+    let api = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap().api();
     api.get("/api/v1/healthz").send().unwrap();
     drop(api);
     service.wait_for_disconnect(0);
@@ -243,7 +243,7 @@ fn a_response_has_status_headers_and_raw_body() {
     ]));
     let service = Service::start(move |_| replies.lock().unwrap().pop_front().unwrap());
     let clock = ManualClock::new();
-    let api = Api::new(service.config().clock(clock.clock()).build().unwrap()).unwrap();
+    let api = Api::new(service.config().clock(clock.clock()).build_with(|_| None).unwrap()).unwrap();
     let response = thread::scope(|scope| {
         let call = scope.spawn(|| api.post("/api/v1/x").send().unwrap());
         clock.until_waiting(|waits| waits.len() == 1);

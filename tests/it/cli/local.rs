@@ -22,7 +22,7 @@ pub struct Stocked {
 
 pub fn stocked() -> Stocked {
     let server = LocalServer::start().unwrap();
-    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build_with(|_| None).unwrap();
     let service = ServiceClient::connect(config).unwrap();
     let lora = LoraConfig::new().rank(8);
     let options = TrainingOptions::from(lora).user_metadata("purpose", "golden");
@@ -99,7 +99,7 @@ fn sessions_and_samplers_are_shown() {
 #[test]
 fn a_session_shows_how_it_ended() {
     let server = LocalServer::start().unwrap();
-    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build_with(|_| None).unwrap();
     let service = ServiceClient::connect(config).unwrap();
     let info =
         |words: &str| tinkex(&format!("session info {} {words}", service.session_id())).at(&server.base_url()).run();
@@ -113,7 +113,7 @@ fn a_session_shows_how_it_ended() {
 #[test]
 fn a_limit_of_zero_lists_all_pages() {
     let server = LocalServer::builder().max_models(200).start().unwrap();
-    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build_with(|_| None).unwrap();
     let services: Vec<_> = (0..103).map(|_| ServiceClient::connect(config.clone()).unwrap()).collect();
     let count = |limit: &str| {
         let done = tinkex(&format!("session list {limit} -f json")).at(&server.base_url()).run();
@@ -140,7 +140,7 @@ fn usage_storage_and_traces_are_shown() {
     let listed = stocked.run("session list --accessible --format json");
     assert_eq!(listed.json()["sessions"][0], stocked.words("SESSION"), "{listed:?}");
     // The first request starts the export, and the command need not wait for it.
-    let config = Config::builder().base_url(stocked.server.base_url()).api_key(KEY).build().unwrap();
+    let config = Config::builder().base_url(stocked.server.base_url()).api_key(KEY).build_with(|_| None).unwrap();
     let path = Path::new("/api/v1/sessions").segment(&stocked.session).segment("trace_export");
     Api::new(config).unwrap().get(path).send().unwrap();
     let exported = stocked.run("session export-trace SESSION --url-only --format json");

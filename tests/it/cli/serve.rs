@@ -40,7 +40,7 @@ pub(super) fn started(program: Program) -> Server {
 }
 
 fn connect(server: &Server) -> tinkex::Result<ServiceClient> {
-    ServiceClient::connect(Config::builder().base_url(&server.url).api_key(KEY).max_retries(0).build()?)
+    ServiceClient::connect(Config::builder().base_url(&server.url).api_key(KEY).max_retries(0).build_with(|_| None)?)
 }
 
 pub(super) fn models(server: &Server) -> Vec<String> {
@@ -146,7 +146,7 @@ fn one_wire_format_is_served_alone() {
     let trainer = connect(&server).unwrap().create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default());
     let datum = Datum::new([1, 2]).input("target_tokens", [2, 3]).unwrap().input("weights", [1, 1]).unwrap();
     assert!(trainer.unwrap().forward([datum.clone()], LossFn::CrossEntropy).is_ok());
-    let config = Config::builder().base_url(&server.url).api_key(KEY).wire(Wire::Json).build().unwrap();
+    let config = Config::builder().base_url(&server.url).api_key(KEY).wire(Wire::Json).build_with(|_| None).unwrap();
     let service = ServiceClient::connect(config).unwrap();
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default()).unwrap();
     let error = trainer.forward_backward([datum], LossFn::CrossEntropy).unwrap_err();

@@ -19,7 +19,7 @@ const FAR: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(100);
 
 fn connect(builder: ConfigBuilder) -> Result<ServiceClient, Error> {
-    ServiceClient::connect(builder.build().unwrap())
+    ServiceClient::connect(builder.build_with(|_| None).unwrap())
 }
 
 fn train(client: &ServiceClient) -> TrainingClient {

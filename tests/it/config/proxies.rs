@@ -153,7 +153,7 @@ fn a_proxy_that_is_down_is_named() {
         (format!("socks5h://{closed}"), format!("proxy {closed} refused")),
     ] {
         let config = Config::builder().api_key("tml-k").base_url("http://service.invalid").max_retries(0);
-        let api = Api::new(config.proxy(Proxy::Url(proxy)).build().unwrap()).unwrap();
+        let api = Api::new(config.proxy(Proxy::Url(proxy)).build_with(|_| None).unwrap()).unwrap();
         let error = api.get("/api/v1/healthz").send().unwrap_err();
         assert_eq!(error.message(), format!("cannot connect to http://service.invalid: {words}"));
         assert_eq!(error.connection_fault(), Some(ConnectionFault::Proxy));

@@ -143,7 +143,7 @@ fn a_custom_loss_may_contain_another() {
 #[test]
 fn a_full_queue_spares_the_second_pass() {
     let service = service();
-    let client = ServiceClient::connect(service.config().max_queued(2).build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().max_queued(2).build_with(|_| None).unwrap()).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let other = trainer.clone();
     let mut behind = Vec::new();
@@ -168,7 +168,7 @@ fn a_full_queue_spares_the_second_pass() {
 #[test]
 fn a_close_within_the_function_ends_the_call() {
     let service = service();
-    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let error = trainer.forward_backward_custom(batch(), |_, logprobs: &[Array1<f32>]| {
         client.close(Duration::from_secs(30));

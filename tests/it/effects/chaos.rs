@@ -49,7 +49,7 @@ fn train(wire: WireFormats, chaos: &str) -> Run {
     let config = config.observer(move |event: &Event| {
         counted.fetch_add(usize::from(matches!(event, Event::Retry { .. })), Ordering::Relaxed);
     });
-    let service = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let service = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     let trainer = service.create_lora_training_client(BASE, LoraConfig::new().seed(5).rank(4)).unwrap();
     for fault in chaos.parse::<Faults>().unwrap() {
         server.inject(fault);

@@ -128,7 +128,7 @@ fn lasting_damage_is_asked_for_seldom() {
 fn a_damaged_response_without_number_is_final() {
     for damage in DAMAGED {
         let service = damaging("create_session", damage);
-        let error = tinkex::ServiceClient::connect(quick(&service).build().unwrap()).unwrap_err();
+        let error = tinkex::ServiceClient::connect(quick(&service).build_with(|_| None).unwrap()).unwrap_err();
         assert_eq!((error.kind(), error.may_have_taken_effect()), (ErrorKind::Decode, true), "{error}");
         assert_eq!(service.requests_to("create_session").len(), 1, "{damage:?}");
     }

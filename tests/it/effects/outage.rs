@@ -17,7 +17,7 @@ const BASE: &str = "tinkex/bytes-tiny";
 fn connect(server: &LocalServer, manual: &ManualClock) -> ServiceClient {
     let config = config_for(server.base_url());
     let config = config.clock(manual.clock()).timeout_submit(Duration::from_millis(1300)).max_retries(1);
-    ServiceClient::connect(config.build().unwrap()).unwrap()
+    ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap()
 }
 
 fn numbers(server: &LocalServer, endpoint: &str) -> Vec<u64> {

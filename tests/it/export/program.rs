@@ -20,7 +20,7 @@ fn base() -> PathBuf {
 }
 
 fn connect(server: &LocalServer) -> ServiceClient {
-    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key(KEY).build_with(|_| None).unwrap();
     ServiceClient::connect(config).unwrap()
 }
 

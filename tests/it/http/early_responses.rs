@@ -31,7 +31,7 @@ fn large_session(config: ConfigBuilder) -> Result<ServiceClient> {
 
 /// The error of a request whose body can never be written whole, with an idle timeout of 100 ms.
 fn stuck_write(service: &Service) -> Error {
-    let api = Api::new(service.config().max_retries(0).timeout_idle(ms(100)).build().unwrap()).unwrap();
+    let api = Api::new(service.config().max_retries(0).timeout_idle(ms(100)).build_with(|_| None).unwrap()).unwrap();
     api.post("/api/v1/x").body(vec![b'x'; UNBUFFERED]).send().unwrap_err()
 }
 

@@ -23,7 +23,7 @@ const HELLO: u32 = 259;
 const END: u32 = 262;
 
 fn config(server: &LocalServer) -> Config {
-    Config::builder().base_url(server.base_url()).api_key("tml-test").build().unwrap()
+    Config::builder().base_url(server.base_url()).api_key("tml-test").build_with(|_| None).unwrap()
 }
 
 fn service(server: &LocalServer) -> ServiceClient {

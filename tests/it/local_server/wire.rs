@@ -30,7 +30,7 @@ fn data() -> [Datum; 2] {
 
 fn service(server: &LocalServer, wire: Wire) -> ServiceClient {
     let config = Config::builder().base_url(server.base_url()).api_key("tml-wire").proxy(Proxy::Off);
-    ServiceClient::connect(config.wire(wire).build().unwrap()).unwrap()
+    ServiceClient::connect(config.wire(wire).build_with(|_| None).unwrap()).unwrap()
 }
 
 /// Every bit of the numbers of a short training run.

@@ -40,7 +40,7 @@ impl Scene {
 
     fn rest(&self) -> RestClient {
         let config = self.service.config().retry_base(std::time::Duration::from_millis(1)).max_retries(2);
-        RestClient::new(config.build().unwrap()).unwrap()
+        RestClient::new(config.build_with(|_| None).unwrap()).unwrap()
     }
 
     fn left_nothing(&self, error: &tinkex::Error) {
@@ -172,7 +172,7 @@ fn unusable_urls_show_no_signature() {
     ] {
         let service = Service::start(move |_| Reply::ok(body.clone()));
         let directory = Directory::new();
-        let rest = RestClient::new(service.config().build().unwrap()).unwrap();
+        let rest = RestClient::new(service.config().build_with(|_| None).unwrap()).unwrap();
         let error = rest.download_checkpoint_archive(RUN, ID, &*directory.join("out")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
         assert!(!format!("{error} {error:?} {:?}", error.body()).contains(SIGNATURE), "{error:?}");
@@ -185,7 +185,7 @@ fn a_dropped_archive_has_a_hint() {
     for status in [404, 405, 410] {
         let service = Service::start(move |_| Reply::Json(status, json!({"detail": "Not Found"})));
         let directory = Directory::new();
-        let rest = RestClient::new(service.config().build().unwrap()).unwrap();
+        let rest = RestClient::new(service.config().build_with(|_| None).unwrap()).unwrap();
         let error = rest.download_checkpoint_archive(RUN, "weights/a", &*directory.join("out")).unwrap_err();
         assert_eq!(error.status(), Some(status));
         assert!(error.hint().unwrap().contains("no archives any more"), "{error}");

@@ -13,7 +13,7 @@ use super::scene::Directory;
 #[test]
 fn saved_checkpoints_are_listed_published_and_deleted() {
     let server = LocalServer::start().unwrap();
-    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build_with(|_| None).unwrap();
     let service = ServiceClient::connect(config.clone()).unwrap();
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default().rank(2)).unwrap();
     let paths = ["a", "b", "c"].map(|name| trainer.save_state(name).unwrap().path);
@@ -54,7 +54,7 @@ fn saved_checkpoints_are_listed_published_and_deleted() {
 fn a_downloaded_checkpoint_equals_the_saved_one() {
     let (data, downloads) = (Directory::new(), Directory::new());
     let server = LocalServer::builder().data_dir(data.path()).start().unwrap();
-    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build_with(|_| None).unwrap();
     let service = ServiceClient::connect(config).unwrap();
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default().rank(2)).unwrap();
     let training = trainer.save_state("a b").unwrap().path;
@@ -95,7 +95,7 @@ fn files_by_folder(directory: &Directory) -> BTreeMap<String, BTreeMap<String, V
 fn sessions_projects_usage_events_are_read() {
     let (server, downloads) = (LocalServer::start().unwrap(), Directory::new());
     let config = Config::builder().base_url(server.base_url()).api_key("tml-local").project_id("p-1");
-    let service = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let service = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default().rank(2)).unwrap();
     trainer.save_state("a").unwrap();
     let (rest, session) = (service.create_rest_client(), service.session_id().to_owned());

@@ -45,7 +45,7 @@ fn page<'a>(server: &'a MockServer, path: &str, body: Value) -> Mock<'a> {
 }
 
 fn rest(server: &MockServer) -> RestClient {
-    RestClient::new(mock::config(server).max_retries(0).build().unwrap()).unwrap()
+    RestClient::new(mock::config(server).max_retries(0).build_with(|_| None).unwrap()).unwrap()
 }
 
 #[test]

@@ -17,7 +17,7 @@ type ByPath = fn(&RestClient, &str) -> Result<()>;
 type ByIds = fn(&RestClient, &str, &str) -> Result<()>;
 
 fn rest(config: ConfigBuilder) -> RestClient {
-    RestClient::new(config.build().unwrap()).unwrap()
+    RestClient::new(config.build_with(|_| None).unwrap()).unwrap()
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn scenario_50_every_method() {
 fn scenario_51_errors() {
     let fixture = fixture("51_rest_errors");
     let service = service(&fixture["exchanges"].as_array().unwrap()[1..]);
-    let rest = RestClient::new(service.config().build().unwrap()).unwrap();
+    let rest = RestClient::new(service.config().build_with(|_| None).unwrap()).unwrap();
     let calls: [Call; 18] = [
         ("400 json", |rest, value| same(rest.get_training_run("e400"), value)),
         ("401 json", |rest, value| same(rest.get_training_run("e401"), value)),

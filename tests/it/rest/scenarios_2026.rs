@@ -111,7 +111,7 @@ fn every_request_is_the_python_clients() {
     let replayed: Vec<_> = exchanges.iter().filter(|e| e["seq"].as_u64() >= Some(8)).cloned().collect();
     let service = service(&replayed);
     let manual = tinkex::clock::ManualClock::new();
-    let rest = RestClient::new(service.manual_config(&manual).max_retries(0).build().unwrap()).unwrap();
+    let rest = RestClient::new(service.manual_config(&manual).max_retries(0).build_with(|_| None).unwrap()).unwrap();
     let rest = rest.with_access_scope(AccessScope::Owned);
     let mut compared = 0;
     for result in fixture["results"].as_array().unwrap() {
@@ -170,7 +170,7 @@ fn every_error_is_the_python_clients() {
         let status = response["status"].as_u64().unwrap().try_into().unwrap();
         Reply::Full { status, headers, body: body.into_bytes() }
     });
-    let rest = RestClient::new(service.config().max_retries(0).build().unwrap()).unwrap();
+    let rest = RestClient::new(service.config().max_retries(0).build_with(|_| None).unwrap()).unwrap();
     let rest = rest.with_access_scope(AccessScope::Owned);
     for result in fixture["results"].as_array().unwrap() {
         let label = result["label"].as_str().unwrap();

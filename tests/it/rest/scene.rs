@@ -150,7 +150,7 @@ impl Scene {
     }
 
     pub fn rest(&self) -> RestClient {
-        RestClient::new(self.config().build().unwrap()).unwrap()
+        RestClient::new(self.config().build_with(|_| None).unwrap()).unwrap()
     }
 
     /// The destination of a download.

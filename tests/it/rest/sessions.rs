@@ -7,7 +7,7 @@ use tinkex::{ErrorKind, RestClient};
 use crate::support::{RecordedRequest, Reply, Service};
 
 fn rest(service: &Service) -> RestClient {
-    RestClient::new(service.config().max_retries(0).build().unwrap()).unwrap()
+    RestClient::new(service.config().max_retries(0).build_with(|_| None).unwrap()).unwrap()
 }
 
 /// A session that echoes the search's limit and the position of its page.

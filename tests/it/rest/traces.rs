@@ -33,7 +33,7 @@ fn ready() -> Value {
 
 fn rest(service: &Service, manual: &ManualClock) -> RestClient {
     let config = service.manual_config(manual).max_retries(2).retry_base(Duration::from_millis(100));
-    RestClient::new(config.build().unwrap()).unwrap()
+    RestClient::new(config.build_with(|_| None).unwrap()).unwrap()
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn an_expired_training_promise_has_an_unknown_outcome() {
         _ if request.request_id().starts_with("optim_step") => Reply::Json(410, json!({"detail": "gone"})),
         reply => reply,
     });
-    let client = ServiceClient::connect(service.config().build().unwrap()).unwrap();
+    let client = ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let error = trainer.optim_step(AdamParams::default()).unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Expired, Some(410)));

@@ -18,7 +18,7 @@ fn current(settings: Value) -> Service {
 }
 
 fn worker(service: &Service, handle: &str) -> SamplingClient {
-    SamplingClient::from_sampler_handle(service.config().build().unwrap(), handle).unwrap()
+    SamplingClient::from_sampler_handle(service.config().build_with(|_| None).unwrap(), handle).unwrap()
 }
 
 fn seq_ids(service: &Service) -> Vec<u64> {
@@ -95,7 +95,7 @@ fn resubmissions_stay_in_the_range_of_the_client() {
         false => healthy_service(request),
     });
     let handle = python_handle(&service.url(), json!({"sample_join_sampling_session": true}));
-    let config = service.manual_config(&manual).build().unwrap();
+    let config = service.manual_config(&manual).build_with(|_| None).unwrap();
     let pending = submit(&SamplingClient::from_sampler_handle(config, &handle).unwrap(), 1);
     manual.until_waiting(|waits| waits.first().is_some_and(|wait| *wait < SECOND));
     manual.advance(SECOND);
@@ -154,7 +154,7 @@ fn other_text_and_other_services_are_refused() {
         ("eyJhIjoxfQ==", "missing field"),
         (&elsewhere, "192.0.2.1"),
     ] {
-        let config = service.config().build().unwrap();
+        let config = service.config().build_with(|_| None).unwrap();
         let error = SamplingClient::from_sampler_handle(config, handle).unwrap_err();
         assert_eq!((error.kind(), error.operation()), (ErrorKind::InvalidInput, Some("from_sampler_handle")));
         assert!(error.to_string().contains(part) && error.hint().is_some(), "{error}");
@@ -170,7 +170,7 @@ fn a_used_client_number_is_an_error() {
             _ => healthy_service(request),
         });
         let handle = python_handle(&service.url(), json!({"sample_join_sampling_session": true}));
-        let error = SamplingClient::from_sampler_handle(service.config().build().unwrap(), &handle).unwrap_err();
+        let error = SamplingClient::from_sampler_handle(service.config().build_with(|_| None).unwrap(), &handle).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
     }
 }

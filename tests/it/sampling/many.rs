@@ -74,7 +74,7 @@ fn short_samples_are_not_stuck_behind_long_training() {
         reply if request.request_id().starts_with("optim_step") => Reply::held(&gate, reply),
         reply => reply,
     });
-    let config = service.manual_config(&manual).max_poll_connections(2).build().unwrap();
+    let config = service.manual_config(&manual).max_poll_connections(2).build_with(|_| None).unwrap();
     let client = ServiceClient::connect(config).unwrap();
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let sampler = client.create_sampling_client("base").unwrap();

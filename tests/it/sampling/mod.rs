@@ -27,7 +27,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn sampler(config: ConfigBuilder) -> SamplingClient {
-    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let client = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     client.create_sampling_client("base").unwrap()
 }
 

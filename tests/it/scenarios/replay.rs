@@ -61,7 +61,7 @@ impl Scenario {
     }
 
     pub fn connect(&self) -> ServiceClient {
-        ServiceClient::connect(self.config().build().unwrap()).unwrap()
+        ServiceClient::connect(self.config().build_with(|_| None).unwrap()).unwrap()
     }
 
     pub fn trainer(&self) -> TrainingClient {

@@ -9,7 +9,7 @@ use super::replay::Scenario;
 pub(super) fn base_url_with_a_path(scenario: &Scenario) {
     for prefix in ["/services/tinker-prod", "/services/tinker-prod/"] {
         let config = scenario.service.config().base_url(format!("{}{prefix}", scenario.service.url()));
-        let error = Api::new(config.build().unwrap()).unwrap().get("/api/v1/healthz").send().unwrap_err();
+        let error = Api::new(config.build_with(|_| None).unwrap()).unwrap().get("/api/v1/healthz").send().unwrap_err();
         assert_eq!((error.status(), error.body()), (Some(404), Some("{\"detail\":\"Not Found\"}")));
     }
     scenario.is_played();
@@ -31,7 +31,7 @@ fn scenario_03_base_url_with_a_path() {
 fn scenario_05_messages_and_a_missing_session() {
     let scenario = Scenario::start("05_session_error_messages");
     scenario.connect();
-    let error = ServiceClient::connect(scenario.service.config().build().unwrap()).unwrap_err();
+    let error = ServiceClient::connect(scenario.service.config().build_with(|_| None).unwrap()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
     assert!(error.to_string().contains("session_id"), "{error}");
     scenario.is_played();

@@ -277,7 +277,7 @@ fn a_failed_download_leaves_nothing_behind() {
 #[test]
 fn a_download_has_a_size_limit() {
     let (folder, hub) = (Folder::new(), Service::start(hub_of));
-    let small = hub.config().max_response_bytes(1000).build().unwrap();
+    let small = hub.config().max_response_bytes(1000).build_with(|_| None).unwrap();
     let error = folder.source(&hub.url()).config(&small).load(ID).unwrap_err();
     assert!(error.to_string().contains("larger than 1000 bytes"), "{error}");
     assert_eq!(folder.files(), Vec::<PathBuf>::new());
@@ -386,7 +386,7 @@ fn a_busy_hub_is_retried_with_the_token() {
         1 => Reply::Json(503, json!({})),
         _ => hub_of(request),
     });
-    let patient = hub.config().max_retries(9).retry_base(Duration::from_millis(1)).build().unwrap();
+    let patient = hub.config().max_retries(9).retry_base(Duration::from_millis(1)).build_with(|_| None).unwrap();
     let tokenizer = folder.source(&hub.url()).config(&patient).load(ID).unwrap();
     assert_eq!(tokenizer.eos_token(), Some(END));
     assert_eq!(paths(&hub), [TOKENIZER_PATH, TOKENIZER_PATH, TOKENIZER_PATH, CONFIG_PATH]);

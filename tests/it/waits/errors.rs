@@ -123,7 +123,7 @@ fn a_result_that_is_not_ready_is_named() {
 #[test]
 fn retried_requests_say_how_often() {
     let scene = Scene::refusing("training_runs/run", 503);
-    let rest = RestClient::new(scene.config().max_retries(2).retry_base(SECOND).build().unwrap()).unwrap();
+    let rest = RestClient::new(scene.config().max_retries(2).retry_base(SECOND).build_with(|_| None).unwrap()).unwrap();
     let asking = thread::spawn(move || rest.get_training_run("run").unwrap_err());
     scene.past([750..=1000, 1500..=2000]);
     let error = asking.join().unwrap();

@@ -13,7 +13,7 @@ use crate::support::connect;
 #[test]
 fn an_archive_that_is_prepared_is_said() {
     let scene = Scene::refusing("training_runs/run", 503);
-    let (rest, folder) = (RestClient::new(scene.config().build().unwrap()).unwrap(), tempdir().unwrap());
+    let (rest, folder) = (RestClient::new(scene.config().build_with(|_| None).unwrap()).unwrap(), tempdir().unwrap());
     let out = folder.path().join("out");
     let loading = thread::spawn(move || {
         let options = DownloadOptions::new(&out).timeout_preparation(600 * SECOND);
@@ -34,7 +34,7 @@ fn an_archive_that_is_prepared_is_said() {
 fn a_tokenizer_that_does_not_come_is_said() {
     let scene = Scene::refusing("", 503);
     let (folder, url) = (tempdir().unwrap(), scene.service.url());
-    let config = scene.config().max_retries(3).retry_base(8 * SECOND).build().unwrap();
+    let config = scene.config().max_retries(3).retry_base(8 * SECOND).build_with(|_| None).unwrap();
     let cache = folder.path().to_str().unwrap().to_owned();
     let source = tinkex::TokenizerSource::from_env_with(move |name| match name {
         "HF_ENDPOINT" => Some(url.clone()),

@@ -35,7 +35,7 @@ fn the_local_server_refuses_other_optimizers() {
     use tinkex::types::DimuonOptimizerConfig;
     use tinkex::{Config, ServiceClient, TrainingOptions};
     let server = tinkex::local::LocalServer::start().unwrap();
-    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build().unwrap();
+    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").build_with(|_| None).unwrap();
     let service = ServiceClient::connect(config).unwrap();
     let base = "tinkex/bytes-tiny";
     let dimuon = TrainingOptions::new().optimizer_config(DimuonOptimizerConfig::new());
