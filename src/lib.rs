@@ -49,7 +49,9 @@
     doc = "- `chat` (feature `chat`) writes conversations as a chat model wants them: prompts, training examples with the right"
 )]
 //!   tokens trained; and reads replies back.
-//! - [`toolkit`] has what most programs need beside the calls: datums from tokens, learning rates, files that record a run.
+//! - [`toolkit`] has what most programs need beside the calls: datums from tokens, the loss per token, files that record a run.
+//! - [`hyperparams`] has learning rates, their schedules, and the number of parameters of an adapter.
+//! - [`cost`] counts tokens, and says what they cost.
 //! - [`api`] is low-level access: send any request to any path.
 #![cfg_attr(
     feature = "local",
@@ -120,6 +122,7 @@ pub mod api;
 pub mod chat;
 pub mod clock;
 mod config;
+pub mod cost;
 #[doc(hidden)] // For the program `tinkex`; not part of the API.
 pub mod credential_store;
 #[cfg(feature = "test-util")]
@@ -132,6 +135,7 @@ pub mod fs;
 #[cfg(any(feature = "chat", feature = "tokenizers"))]
 mod gguf;
 mod http;
+pub mod hyperparams;
 #[cfg(feature = "local")]
 pub mod local;
 #[cfg(feature = "ndarray")]

@@ -1,17 +1,18 @@
-//! What most training programs need beside the calls: datums from tokens, the loss per token, learning rates, and files that
-//! record a run.
+//! What most training programs need beside the calls: datums from tokens, the loss per token, and files that record a
+//! run.
 //!
 //! | to | use |
 //! |---|---|
 //! | make a datum of a prompt and its completion, or of a chat | [`WeightedTokens`] |
 //! | make a datum of a sampled sequence and its advantage, or that of each token | [`policy_datum`], [`token_policy_datum`] |
 //! | get the mean loss per token, in nats | [`nats_per_token`]; [`TokenLoss`] for several batches |
-//! | set the learning rate of each step | [`Schedule`] |
+//! | set the learning rate of each step | [`hyperparams::Schedule`](crate::hyperparams::Schedule) |
 //! | record metrics, or anything, as lines of JSON | [`JsonLines`] |
 //! | record checkpoints, and resume from the last one | [`JsonLines`] of [`SavedCheckpoint`] |
 //!
 //! ```no_run
-//! use tinkex::toolkit::{JsonLines, SavedCheckpoint, Schedule, WeightedTokens, nats_per_token};
+//! use tinkex::hyperparams::Schedule;
+//! use tinkex::toolkit::{JsonLines, SavedCheckpoint, WeightedTokens, nats_per_token};
 //! use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn};
 //! use tinkex::{Config, ServiceClient};
 //!
@@ -43,12 +44,10 @@ mod json_lines;
 mod loss;
 mod policy;
 mod saved_checkpoint;
-mod schedule;
 mod weighted_tokens;
 
 pub use json_lines::JsonLines;
 pub use loss::{TokenLoss, nats_per_token};
 pub use policy::{policy_datum, token_policy_datum};
 pub use saved_checkpoint::SavedCheckpoint;
-pub use schedule::{Decay, Schedule};
 pub use weighted_tokens::WeightedTokens;

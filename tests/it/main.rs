@@ -20,6 +20,8 @@ mod chat_finetune;
 mod cli;
 mod config;
 mod contract;
+#[cfg(feature = "local")]
+mod cost;
 #[cfg(feature = "ndarray")]
 mod custom_loss;
 #[cfg(unix)]

@@ -1,6 +1,7 @@
 use std::path::Path;
 
-use tinkex::toolkit::{JsonLines, Schedule, WeightedTokens, nats_per_token};
+use tinkex::hyperparams::Schedule;
+use tinkex::toolkit::{JsonLines, WeightedTokens, nats_per_token};
 use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn, ModelInput, SamplingParams};
 use tinkex::{Config, Result, ServiceClient};
 

@@ -48,7 +48,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use log::warn;
-use tinkex::toolkit::{SavedCheckpoint, Schedule};
+use tinkex::hyperparams::Schedule;
+use tinkex::toolkit::SavedCheckpoint;
 use tinkex::types::AdamParams;
 use tinkex::{ServiceClient, TrainingClient};
 

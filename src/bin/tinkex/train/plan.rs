@@ -2,7 +2,7 @@
 //! function of the seed and the number of the step, so that a run can be resumed from any step.
 
 use clap::ValueEnum;
-use tinkex::toolkit::Decay;
+use tinkex::hyperparams::Decay;
 
 /// Splits examples into those to train on and those held out for evaluation, as indices. `held_out` marks examples that the data
 /// file holds out. Of the others, `fraction` is held out at random, but never all.

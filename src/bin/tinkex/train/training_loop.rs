@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use tinkex::TrainingClient;
 use tinkex::clock::Clock;
-use tinkex::toolkit::{SavedCheckpoint, Schedule, nats_per_token};
+use tinkex::hyperparams::Schedule;
+use tinkex::toolkit::{SavedCheckpoint, nats_per_token};
 use tinkex::types::{AdamParams, LossFn};
 
 use super::evaluation::Evaluation;

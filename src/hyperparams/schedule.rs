@@ -1,9 +1,9 @@
-//! Learning rates.
+//! The learning rate of each step.
 
 /// How the learning rate decays after the warmup.
 ///
 /// ```
-/// use tinkex::toolkit::{Decay, Schedule};
+/// use tinkex::hyperparams::{Decay, Schedule};
 ///
 /// let decay: Decay = Decay::Cosine;
 /// assert_eq!(Schedule::new(decay, 1e-4, 100), Schedule::cosine(1e-4, 100));
@@ -23,7 +23,7 @@ pub enum Decay {
 /// The learning rate of each step: a linear warmup to the peak, then a decay.
 ///
 /// ```
-/// use tinkex::toolkit::Schedule;
+/// use tinkex::hyperparams::Schedule;
 /// use tinkex::types::AdamParams;
 ///
 /// let schedule = Schedule::linear(1e-4, 100).warmup(10);
