@@ -78,8 +78,9 @@
 //! such limit. Without it:
 //!
 //! - A call whose result is a promise of the service is submitted, with retries for up to
-//!   [`timeout_submit`](ConfigBuilder::timeout_submit). Then it is polled until the service responds with the result, or
-//!   sends no valid response for [`timeout_progress`](ConfigBuilder::timeout_progress).
+//!   [`timeout_submit`](ConfigBuilder::timeout_submit). Then it is polled until the service responds with the result, or says
+//!   nothing about it for [`timeout_progress`](ConfigBuilder::timeout_progress). Meanwhile failures, damaged responses and what a
+//!   gateway says in its own name are followed by another poll.
 //! - Any other call ends after [`max_retries`](ConfigBuilder::max_retries) retries. Each attempt ends after
 //!   [`timeout_idle`](ConfigBuilder::timeout_idle) without a byte of progress.
 //!

@@ -66,8 +66,9 @@ settings! {
     /// How long a poll waits for the whole head of the response before the next poll is sent. Must be longer than the server holds a poll.
     /// Defaults to 45 s, as in the Python client.
     timeout_poll: Duration = Duration::from_secs(45), zero refused;
-    /// How long a promise is polled without a valid response, not even "not ready yet", before the call fails. Defaults to 2 h,
-    /// as in the Python client for samples: a service may be down that long without losing what it has promised.
+    /// How long a promise is polled without a word of the service about it, not even "not ready yet", before the call fails. What a
+    /// gateway or a captive portal says is no such word, nor is a damaged response. Defaults to 2 h, as in the Python client for
+    /// samples: a service may be down that long without losing what it has promised.
     timeout_progress: Duration = Duration::from_secs(2 * 60 * 60), zero refused;
     /// The time limit of a whole blocking call; `None` means no limit. Defaults to `None`. The clients'
     /// `with_timeout_operation` overrides it for their calls.

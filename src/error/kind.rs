@@ -82,7 +82,8 @@ pub enum Limit {
     Read,
     /// `timeout_submit`: how long a submission is retried.
     Submit,
-    /// `timeout_progress`: no response to polls for a result, not even "not ready yet".
+    /// `timeout_progress`: no word of the service about a result, not even "not ready yet". The source is the failure of the last
+    /// poll, if it was one.
     Progress,
     /// `timeout_operation`: a whole blocking call.
     Operation,

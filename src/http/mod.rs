@@ -421,7 +421,7 @@ fn read_success(
             limits.handle.mark_failed(Some(status));
         }
         // JSON of another shape is what the service means: the same request, sent again, gets it again.
-        let is_damaged = request.retry.has_window() && !response.is_json();
+        let is_damaged = request.retry.has_window() && response.damage().is_some();
         if is_damaged { Failed::Damaged(error) } else { Failed::Unusable(error) }
     })
 }

@@ -58,9 +58,9 @@ impl Response {
         AttemptFailure::Status { status: self.status, advice: RetryAdvice::read(|name| self.header(name), now) }
     }
 
-    /// Whether the body is JSON, and whole.
-    pub(super) fn is_json(&self) -> bool {
-        serde_json::from_slice::<IgnoredAny>(&self.body).is_ok()
+    /// The error of a success that was cut or replaced on the way: its body is no JSON, or not the whole of it.
+    pub(crate) fn damage(&self) -> Option<Error> {
+        serde_json::from_slice::<IgnoredAny>(&self.body).err().map(|error| self.unreadable(&error))
     }
 
     /// Parses the body as a type that holds no float.

@@ -64,7 +64,11 @@ impl PollJob {
             Ok(response) => {
                 let trouble = Trouble::in_response(&response);
                 let (outcome, failure) = self.read(http, response);
-                let trouble = Trouble::in_queue(self.kind, &outcome).or(trouble);
+                let trouble = match (&outcome, &failure) {
+                    (PollOutcome::NotReady(NotReady::Pending { .. }), _) => Trouble::in_queue(self.kind, &outcome),
+                    (_, Some(failure)) => Some(Trouble::in_error(failure)),
+                    (_, None) => trouble,
+                };
                 (outcome, failure, trouble)
             }
             Err(error) => {
@@ -138,8 +142,9 @@ impl PollJob {
             PollFailure::Undecodable { why } => response.decode_error(&why).with_hint(WRONG_RESULT),
         };
         let quoted;
-        let mut outcome = match protobuf {
-            Some(body) => PollOutcome::Ready(ResultBody::Protobuf(body)).resolve(self.decode, into_error),
+        let outcome = match protobuf {
+            Some(body) if body.is_empty() => PollOutcome::NotReady(NotReady::Damaged),
+            Some(body) => PollOutcome::Ready(ResultBody::Protobuf(body)).resolve(self.decode, |failure| failure),
             None => {
                 let mut outcome = classify(response.status, &response.body, retry_after);
                 if matches!(outcome, PollOutcome::Failed(PollFailure::Undecodable { .. })) {
@@ -148,18 +153,23 @@ impl PollJob {
                         outcome = classify(response.status, &quoted, retry_after);
                     }
                 }
-                outcome.resolve(|body| (self.decode)(ResultBody::Json(body)), into_error)
+                let decode = |result| (self.decode)(ResultBody::Json(result));
+                outcome.resolve(decode, |failure| failure).unless_damaged(|| json_numbers::is_json(&response.body))
             }
         };
+        let mut outcome = outcome.resolve(Ok, into_error);
         if let PollOutcome::NotReady(NotReady::Pending { reason: Some(reason), .. }) = &mut outcome {
             *reason = response.line(reason).unwrap_or_default();
         }
         let outcome = excuse(http, response.status, self.excuses_bad_request, self.unpaid_since, outcome);
         let failure = match &outcome {
             PollOutcome::Failed(error) => Some(error.clone()),
+            PollOutcome::NotReady(NotReady::Damaged) => {
+                response.damage().map(|error| error.with_operation(self.operation))
+            }
             // It is no failure, so nobody is told of one.
             PollOutcome::NotReady(NotReady::Unpaid { .. }) => None,
-            _ if response.is_success() || !http.events().wants_failures() => None,
+            _ if response.is_success() => None,
             _ => Some(response.into_error(self.operation, wall)),
         };
         (outcome, failure)

@@ -20,13 +20,15 @@ pub(super) struct Trouble {
     pub(super) reason: Arc<str>,
     /// Of the response, if there was one.
     pub(super) status: Option<u16>,
+    /// The failure of the poll, if it was one.
+    pub(super) failure: Option<Error>,
 }
 
 impl Trouble {
-    /// The trouble of a response that means failure. 408 says that the request is not finished.
+    /// That of a response that means failure. 408 says that the request is not finished.
     pub(super) fn in_response(response: &Response) -> Option<Self> {
         let is_fine = response.is_success() || response.status == 408;
-        (!is_fine).then(|| Trouble { reason: response.reason().into(), status: Some(response.status) })
+        (!is_fine).then(|| Trouble { reason: response.reason().into(), status: Some(response.status), failure: None })
     }
 
     /// That of a queue which is paused.
@@ -35,12 +37,12 @@ impl Trouble {
             return None;
         };
         let reason = paused(kind, queue_state, reason.as_deref())?;
-        Some(Trouble { reason: reason.into(), status: None })
+        Some(Trouble { reason: reason.into(), status: None, failure: None })
     }
 
-    /// That of a poll without a response.
+    /// That of a poll that failed.
     pub(super) fn in_error(error: &Error) -> Self {
-        Trouble { reason: error.reason(), status: None }
+        Trouble { reason: error.reason(), status: error.status(), failure: Some(error.clone()) }
     }
 }
 
@@ -49,6 +51,7 @@ pub(super) struct Troubled {
     wait: Wait,
     polls: u32,
     reason: Arc<str>,
+    failure: Option<Error>,
     _count: Arc<()>,
 }
 
@@ -66,10 +69,11 @@ impl Troubled {
         let troubled = troubled.get_or_insert_with(|| {
             let since = now.checked_sub(held).unwrap_or(now);
             let wait = http.wait(WaitKind::Result, operation, PATIENCE, WaitEnd::Never, since);
-            Box::new(Troubled { wait, polls: 0, reason: Arc::clone(&trouble.reason), _count: Arc::clone(count) })
+            let reason = Arc::clone(&trouble.reason);
+            Box::new(Troubled { wait, polls: 0, reason, failure: None, _count: Arc::clone(count) })
         });
         troubled.polls = troubled.polls.saturating_add(1);
-        troubled.reason = Arc::clone(&trouble.reason);
+        (troubled.reason, troubled.failure) = (Arc::clone(&trouble.reason), trouble.failure);
         let end = match schedule.unpaid_since() {
             Some(since) => WaitEnd::At(since + http.billing_limit(), "timeout_billing"),
             None => schedule.expires_at(now).map_or(WaitEnd::Never, |at| WaitEnd::At(at, Limit::Progress.setting())),
@@ -81,5 +85,10 @@ impl Troubled {
     /// What it means for a call that ends now.
     pub(super) fn last_word(&self) -> LastWord {
         LastWord { reason: Arc::clone(&self.reason), tries: self.polls }
+    }
+
+    /// How the last poll failed.
+    pub(super) fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
     }
 }

@@ -43,17 +43,44 @@ const OWN_START: &[u8] = br#"{"detail":"#;
 /// Whether a refusal is the service's own: FastAPI's `detail`, in other words than the name of the status, which is what any router
 /// says of a path that it does not know.
 pub(crate) fn is_services_own(status: u16, body: &[u8]) -> bool {
+    detail(body).is_some_and(|text| is_more_than_name(status, &text))
+}
+
+/// Whether a refusal is that of a gateway, a proxy or a captive portal, and so says nothing about what was asked for.
+///
+/// No route of the service redirects. 404 and 405 are also what any router says by itself. 410 is not: there, any `detail` is the
+/// service's. 401 and 403 may be about the key, whoever checks it, unless nothing is said but the status.
+pub(crate) fn is_of_gateway(status: u16, body: &[u8]) -> bool {
+    match status {
+        300..=399 => true,
+        404 | 405 => !is_services_own(status, body),
+        410 => detail(body).is_none(),
+        401 | 403 => {
+            let explanation = || json_message(body).or_else(|| plain(body));
+            detail(body).is_none() && !explanation().is_some_and(|text| is_more_than_name(status, &text))
+        }
+        _ => false,
+    }
+}
+
+/// FastAPI's `detail`; if the body is cut within it, how it begins.
+fn detail(body: &[u8]) -> Option<String> {
     if is_deep(body) {
-        return false;
+        return None;
     }
     match serde_json::from_slice::<Value>(body) {
-        Ok(Value::Object(object)) => object
-            .get("detail")
-            .and_then(message)
-            .is_some_and(|text| !text.eq_ignore_ascii_case(status_name(status).trim_start())),
-        Ok(_) => false,
-        Err(error) => error.is_eof() && body.starts_with(OWN_START),
+        Ok(Value::Object(object)) => object.get("detail").and_then(message),
+        Ok(_) => None,
+        Err(error) => {
+            (error.is_eof() && body.starts_with(OWN_START)).then(|| String::from_utf8_lossy(OWN_START).into())
+        }
     }
+}
+
+/// Whether a text says more than the name of the status, as in `404 Not Found`.
+fn is_more_than_name(status: u16, text: &str) -> bool {
+    let name = status_name(status).trim_start();
+    !text.eq_ignore_ascii_case(name) && !text.eq_ignore_ascii_case(&format!("{status} {name}"))
 }
 
 /// The message of a JSON value: a string, the validation errors of a list, or the well-known keys of an object.
@@ -170,6 +197,40 @@ mod tests {
         }
         let deep = format!(r#"{{"detail":{}"no"{}}}"#, "[".repeat(1000), "]".repeat(1000));
         assert!(!is_services_own(404, deep.as_bytes()));
+    }
+
+    #[test]
+    fn a_gateways_refusal_says_nothing_of_its_own() {
+        const PAGE: &str = "<html><h1>nothing here</h1></html>";
+        for (status, body, expected) in [
+            (302, r#"{"detail":"moved"}"#, true),
+            (404, r#"{"detail":"Future not found"}"#, false),
+            (404, r#"{"detail":"Not Found"}"#, true),
+            (404, r#"{"message":"no Route matched with those values"}"#, true),
+            (404, "404 page not found", true),
+            (405, r#"{"detail":"Method Not Allowed"}"#, true),
+            (410, r#"{"detail":"gone"}"#, false),
+            (410, r#"{"detail":"the result has expired"}"#, false),
+            (410, "gone", true),
+            (401, r#"{"detail":"Unauthorized"}"#, false),
+            (401, r#"{"message":"Invalid API key"}"#, false),
+            (401, "the key has expired", false),
+            (403, r#"{"message":"Forbidden"}"#, true),
+            (403, "403 Forbidden", true),
+            // What other statuses mean is not a matter of who writes them.
+            (400, PAGE, false),
+            (402, "", false),
+            (409, "", false),
+            (413, PAGE, false),
+            (422, "", false),
+        ] {
+            assert_eq!(is_of_gateway(status, body.as_bytes()), expected, "{status} {body}");
+        }
+        for status in [307, 401, 403, 404, 405, 410] {
+            for body in ["", "{}", "[]", PAGE] {
+                assert!(is_of_gateway(status, body.as_bytes()), "{status} {body}");
+            }
+        }
     }
 
     #[test]

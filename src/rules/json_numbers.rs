@@ -10,7 +10,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use serde::de::{
-    self, Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+    self, Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, IntoDeserializer, MapAccess,
+    SeqAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 use serde_json::Error;
@@ -75,6 +76,12 @@ pub(crate) fn quoted(json: &[u8]) -> Option<Vec<u8>> {
         rest = after;
     }
     found.then_some(out)
+}
+
+/// Whether this is JSON, and the whole of it, apart from such words.
+pub(crate) fn is_json(json: &[u8]) -> bool {
+    let quoted = quoted(json);
+    serde_json::from_slice::<IgnoredAny>(quoted.as_deref().unwrap_or(json)).is_ok()
 }
 
 fn has_word(json: &[u8]) -> bool {

@@ -124,7 +124,7 @@ mod tests {
         outage.begin(now);
         assert!(!outage.allows(now));
         assert!(outage.allows(now + PACE));
-        assert_eq!(record(&mut outage, NotReady::ServerError { status: 503 }, now), Some(OutageChange::Ended));
+        assert_eq!(record(&mut outage, NotReady::Failing { status: 503 }, now), Some(OutageChange::Ended));
         assert!(outage.allows(now), "any response ends the outage");
         assert_eq!(record(&mut outage, NotReady::Unreachable, now), None);
         assert!(outage.allows(now));
@@ -153,7 +153,7 @@ mod tests {
         assert!(!outage.allows(now) && outage.allows(now + PACE));
         let now = now + PACE;
         for other in
-            [NotReady::ServerError { status: 503 }, NotReady::Unreachable, NotReady::RateLimited { retry_after: None }]
+            [NotReady::Failing { status: 503 }, NotReady::Unreachable, NotReady::RateLimited { retry_after: None }]
         {
             record(&mut outage, NotReady::Unpaid { wait }, now);
             record(&mut outage, other, now);
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(outage.silence(began, after(9)), Duration::from_secs(7));
         assert_eq!(outage.silence(after(6), after(9)), Duration::from_secs(3));
         assert_eq!(outage.silence(after(9), after(6)), Duration::ZERO);
-        record(&mut outage, NotReady::ServerError { status: 503 }, after(10));
+        record(&mut outage, NotReady::Failing { status: 503 }, after(10));
         assert_eq!((outage.silence(began, after(12)), outage.is_silent()), (Duration::ZERO, false));
     }
 }

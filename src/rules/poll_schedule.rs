@@ -21,7 +21,7 @@ const EARLY_BASE: Duration = Duration::from_millis(100);
 /// The minimum wait while the queue is paused.
 const PAUSED: Duration = Duration::from_secs(1);
 
-/// The first wait after a 5xx or a 429, as for a retry.
+/// The first wait after a 5xx, a 429, a gateway's refusal or a damaged response, as for a retry.
 const ERROR_STATUS_BASE: Duration = Duration::from_millis(500);
 
 /// The maximum wait while the server can be reached.
@@ -53,7 +53,7 @@ pub(crate) struct PollSchedule {
     polls: u32,
     /// Early "not yet" responses in a row, since a poll that was held.
     early: u8,
-    /// 5xx and 429 in a row, since the server last reported on the promise.
+    /// Such responses in a row, since the server last reported on the promise.
     error_statuses: u8,
     /// Connections lost or not made in a row. Any HTTP response resets it.
     unreachable: u32,
@@ -120,7 +120,7 @@ impl PollSchedule {
         if !matches!(outcome, NotReady::Shortage) {
             self.shortages = 0;
         }
-        self.is_after_failure = matches!(outcome, NotReady::Unreachable | NotReady::ServerError { .. });
+        self.is_after_failure = matches!(outcome, NotReady::Unreachable | NotReady::Failing { .. } | NotReady::Damaged);
         self.unpaid_since = match outcome {
             NotReady::Unpaid { .. } => self.unpaid_since.or(Some(now)),
             _ => None,
@@ -141,9 +141,9 @@ impl PollSchedule {
                 Duration::ZERO
             }
             // The server told the size before: it does not send the result, and that is no word about it.
-            NotReady::Measured { .. } => self.after_pending(held, jitter),
+            NotReady::Measured { .. } | NotReady::TimedOut => self.after_pending(held, jitter),
             NotReady::Silent => Duration::ZERO,
-            NotReady::ServerError { .. } => self.after_error_status(jitter),
+            NotReady::Failing { .. } | NotReady::Damaged => self.after_error_status(jitter),
             NotReady::RateLimited { retry_after } => {
                 let usual = self.after_error_status(jitter);
                 retry_after.filter(|wait| *wait <= MAX_RETRY_AFTER).unwrap_or(usual)
@@ -369,12 +369,14 @@ mod tests {
 
     #[test]
     fn waits_after_failures_end_with_the_outage() {
-        let down = || NotReady::ServerError { status: 503 };
+        let down = || NotReady::Failing { status: 503 };
         let limited = || NotReady::RateLimited { retry_after: Some(7 * SECOND) };
-        let rows: [(NotReady, bool, u128); 6] = [
+        let rows: [(NotReady, bool, u128); 8] = [
             (down(), true, 500),
+            (NotReady::Damaged, true, 500),
             (NotReady::Unreachable, true, 1000),
             (pending(None), false, 200),
+            (NotReady::TimedOut, false, 200),
             (limited(), false, 7000),
             (NotReady::BadRequest, false, 0),
             (NotReady::Unpaid { wait: SECOND }, false, 1000),
@@ -398,7 +400,7 @@ mod tests {
         assert_eq!(wait(&mut schedule, &limited(7), SECOND), 7000);
         assert_eq!(wait(&mut schedule, &limited(61), SECOND), 2000, "as for a retry, a longer wait is ignored");
         assert_eq!(wait(&mut schedule, &pending(None), SECOND), 0);
-        assert_eq!(wait(&mut schedule, &NotReady::ServerError { status: 503 }, SECOND), 500);
+        assert_eq!(wait(&mut schedule, &NotReady::Failing { status: 503 }, SECOND), 500);
     }
 
     #[test]
@@ -447,7 +449,7 @@ mod tests {
         let mut schedule = PollSchedule::new(HOUR);
         let row: Vec<_> = (0..7).map(|_| wait(&mut schedule, &NotReady::Unreachable, Duration::ZERO)).collect();
         assert_eq!(row, [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
-        wait(&mut schedule, &NotReady::ServerError { status: 500 }, Duration::ZERO);
+        wait(&mut schedule, &NotReady::Failing { status: 500 }, Duration::ZERO);
         assert_eq!(wait(&mut schedule, &NotReady::Unreachable, Duration::ZERO), 1000);
     }
 
@@ -456,7 +458,7 @@ mod tests {
         let t0 = start();
         let mut schedule = PollSchedule::new(HOUR);
         let mut is_polled_again = |outcome: NotReady, held| schedule.next(&outcome, held, t0, 0.0).is_some();
-        for silence in [NotReady::Silent, NotReady::ServerError { status: 500 }, NotReady::Silent] {
+        for silence in [NotReady::Silent, NotReady::Failing { status: 500 }, NotReady::Silent] {
             assert!(is_polled_again(silence, HOUR / 4));
         }
         assert!(is_polled_again(pending(None), HOUR / 2), "a word about the promise resets the silence");
@@ -487,7 +489,7 @@ mod tests {
                 let outcome = match reply % 6 {
                     0 => pending(None),
                     1 => pending(Some("paused_capacity")),
-                    2 => NotReady::ServerError { status: 500 },
+                    2 => NotReady::Failing { status: 500 },
                     3 => NotReady::RateLimited { retry_after: None },
                     4 => NotReady::RateLimited { retry_after: Some(SECOND) },
                     _ => NotReady::Unreachable,

@@ -38,7 +38,9 @@ impl RecoveryDetector {
     /// Records the outcome of a poll. Returns whether it ended an outage.
     pub(crate) fn record<T, E>(&mut self, outcome: &PollOutcome<T, E>, now: Instant) -> bool {
         match outcome {
-            PollOutcome::NotReady(NotReady::Unreachable | NotReady::Shortage | NotReady::ServerError { .. }) => {
+            PollOutcome::NotReady(
+                NotReady::Unreachable | NotReady::Shortage | NotReady::Failing { .. } | NotReady::Damaged,
+            ) => {
                 self.outage_since.get_or_insert(now);
                 self.polls_fail_since.get_or_insert(now);
                 false
@@ -99,7 +101,7 @@ mod tests {
     }
 
     fn down() -> NotReady {
-        NotReady::ServerError { status: 503 }
+        NotReady::Failing { status: 503 }
     }
 
     fn lost() -> NotReady {
@@ -112,7 +114,7 @@ mod tests {
 
     #[test]
     fn any_success_ends_an_outage() {
-        for failing in [down, lost] {
+        for failing in [down, lost, || NotReady::Damaged] {
             run(&[(0, Poll(failing, false)), (65, Other(true)), (65, Other(false))]);
             run(&[(0, Poll(failing, false)), (30, Poll(failing, false)), (65, Poll(pending, true))]);
             run(&[(0, Poll(failing, false)), (1, Poll(pending, false)), (9, Other(false))]);
@@ -123,11 +125,12 @@ mod tests {
 
     #[test]
     fn a_refusal_is_no_outage() {
-        let refusals: [fn() -> NotReady; 4] = [
+        let refusals: [fn() -> NotReady; 5] = [
             || NotReady::RateLimited { retry_after: None },
             || NotReady::Unpaid { wait: Duration::from_secs(5) },
             || NotReady::Silent,
             || NotReady::BadRequest,
+            || NotReady::TimedOut,
         ];
         for refused in refusals {
             run(&[(0, Poll(refused, false)), (65, Other(false)), (66, Poll(pending, false))]);

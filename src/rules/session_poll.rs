@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::error_message::error_message;
 use super::poll_queue::Ticket;
 use super::poll_response::{NotReady, PollFailure, PollOutcome, classify};
 use crate::types::wire::RetrieveFuturesResponse;
@@ -190,13 +191,17 @@ pub(crate) fn classify_completions(
     retry_after: Option<Duration>,
 ) -> PollOutcome<RetrieveFuturesResponse, PollFailure> {
     match status {
-        202 => PollOutcome::NotReady(NotReady::ServerError { status }),
+        202 => PollOutcome::NotReady(NotReady::Failing { status }),
         200..=299 => match serde_json::from_slice(body) {
             Ok(response) => PollOutcome::Ready(response),
             Err(error) => PollOutcome::Failed(PollFailure::Undecodable { why: error.to_string() }),
         },
         // No word about any promise, and to be tried again.
-        408 | 409 => PollOutcome::NotReady(NotReady::ServerError { status }),
+        408 | 409 => PollOutcome::NotReady(NotReady::Failing { status }),
+        // Whoever refuses, the samples can be polled by themselves.
+        300..=399 | 401 | 403..=405 | 410 => {
+            PollOutcome::Failed(PollFailure::HttpStatus { status, detail: error_message(status, body) })
+        }
         _ => classify(status, body, retry_after).resolve(|_| Err("it is no response".to_owned()), |failure| failure),
     }
 }
@@ -311,10 +316,10 @@ mod tests {
         let read = |status| classify_completions(status, br#"{"completions":[],"cursor":1}"#, None);
         assert!(matches!(read(200), PollOutcome::Ready(response) if response.cursor == 1));
         for status in [408, 409, 500, 503] {
-            assert_eq!(read(status), PollOutcome::NotReady(NotReady::ServerError { status }));
+            assert_eq!(read(status), PollOutcome::NotReady(NotReady::Failing { status }));
         }
         assert!(matches!(read(429), PollOutcome::NotReady(NotReady::RateLimited { .. })));
-        for status in [400, 401, 402, 404, 405, 422] {
+        for status in [302, 400, 401, 402, 403, 404, 405, 410, 422] {
             assert!(matches!(read(status), PollOutcome::Failed(PollFailure::HttpStatus { .. })), "{status}");
         }
         assert!(matches!(classify_completions(200, b"[]", None), PollOutcome::Failed(PollFailure::Undecodable { .. })));

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 
 use crate::clock::Deadline;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode};
+use crate::rules::error_message::is_of_gateway;
 use crate::rules::heartbeat::{Action, HeartbeatResult, Liveness};
 use crate::rules::service_settings::refresh_after;
 use crate::types::wire::HeartbeatRequest;
@@ -48,7 +49,7 @@ fn beat(http: &Http, body: &[u8], liveness: &mut Liveness) -> bool {
     let response = http.send(&request, &limits(http));
     let result = match &response {
         Ok(_) => HeartbeatResult::Acknowledged,
-        Err(error) if error.status() == Some(410) => HeartbeatResult::Gone,
+        Err(error) if has_ended(error) => HeartbeatResult::Gone,
         Err(error) if error.kind() == ErrorKind::Closed => return false,
         Err(error) => {
             debug!("{error}");
@@ -67,6 +68,11 @@ fn beat(http: &Http, body: &[u8], liveness: &mut Liveness) -> bool {
         _ => {}
     }
     true
+}
+
+/// Whether the service says that the session has ended. A gateway that is set up anew may say 410 of anything.
+fn has_ended(error: &Error) -> bool {
+    error.status() == Some(410) && !is_of_gateway(410, error.body().unwrap_or_default().as_bytes())
 }
 
 fn limits(http: &Http) -> Limits {

@@ -137,7 +137,8 @@ impl IntoIterator for LossFnOutput {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OptimStepResponse {
-    /// Metrics of the step, by name. None if the server sends none; NaN where it sent null.
+    /// Metrics of the step, by name; NaN where the server sent null. None if it sends none: servers whose steps have no metrics,
+    /// such as SkyRL before it had them, respond with `{}`, so that is a result.
     #[serde(default, deserialize_with = "super::nan::optional_metrics")]
     pub metrics: Option<BTreeMap<String, f64>>,
 }

@@ -42,6 +42,23 @@ fn heartbeats_stop_when_the_session_has_ended() {
     assert_eq!(service.requests_to("session_heartbeat").len(), 1);
 }
 
+/// A gateway that is set up anew may say 410 of anything.
+#[test]
+fn a_gateways_410_ends_no_heartbeats() {
+    let service = Service::start(|request| match request.path.as_str() {
+        "session_heartbeat" => Reply::Full { status: 410, headers: Vec::new(), body: b"<html>Gone</html>".to_vec() },
+        _ => healthy_service(request),
+    });
+    let manual = ManualClock::new();
+    let client = connect(service.config().clock(manual.clock()));
+    for beats in 1..=3 {
+        manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
+        manual.advance(Duration::from_secs(10));
+        service.wait_for_count("session_heartbeat", beats);
+    }
+    promptly(move || client.close(FAR));
+}
+
 /// A clock that also counts while the machine is suspended jumps by hours.
 #[test]
 fn a_clock_jump_causes_one_heartbeat() {

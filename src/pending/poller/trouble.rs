@@ -82,7 +82,11 @@ impl Worker {
         match of_promise.or_else(of_session) {
             Some((troubled, silent)) => {
                 let LastWord { reason, tries } = troubled.last_word();
-                error.with_last_word(Limit::Progress, &reason, tries, silent)
+                let error = error.with_last_word(Limit::Progress, &reason, tries, silent);
+                match troubled.failure() {
+                    Some(failure) => error.with_source(failure.clone()),
+                    None => error,
+                }
             }
             None => error,
         }

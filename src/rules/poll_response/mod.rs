@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::error_message::{error_message, json_message, one_line};
+use super::error_message::{error_message, is_of_gateway, is_services_own, json_message, one_line};
 use crate::error::{Error, ErrorKind};
 use crate::types::{QueueState, RequestErrorCategory};
 
@@ -49,11 +49,15 @@ pub(crate) enum NotReady {
         /// The wait that it asks for.
         retry_after: Option<Duration>,
     },
-    /// The server has a problem (5xx).
-    ServerError {
+    /// The server has a problem (5xx), or something in front of it refuses the poll in its own name or redirects it.
+    Failing {
         /// The HTTP status.
         status: u16,
     },
+    /// A success that is cut or replaced on the way. The server still has what it said.
+    Damaged,
+    /// The time of the poll ran out (408), and nothing says that the service knows the promise.
+    TimedOut,
     /// The server refuses the poll because of the account's billing (402), and may accept it later.
     Unpaid {
         /// The wait before the next poll.
@@ -89,7 +93,7 @@ pub(crate) enum PollFailure {
         /// The server's message.
         detail: String,
     },
-    /// A 2xx response that cannot be decoded.
+    /// A 2xx response that cannot be decoded. See [`PollOutcome::unless_damaged`].
     Undecodable {
         /// What is wrong with it.
         why: String,
@@ -101,11 +105,16 @@ pub(crate) enum PollFailure {
 pub(crate) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) -> PollOutcome<&[u8], PollFailure> {
     match status {
         // The body may be empty, or anything that a proxy writes.
-        202 | 408 => Envelope::read(body).unwrap_or_default().pending(),
+        202 => Envelope::read(body).unwrap_or_default().pending(),
         200..=299 => classify_success(body),
+        408 => match Envelope::read(body) {
+            Ok(envelope) if envelope.is_word() || is_services_own(status, body) => envelope.pending(),
+            _ => PollOutcome::NotReady(NotReady::TimedOut),
+        },
+        _ if is_of_gateway(status, body) => PollOutcome::NotReady(NotReady::Failing { status }),
         410 => PollOutcome::Gone { detail: error_message(status, body) },
         429 => PollOutcome::NotReady(NotReady::RateLimited { retry_after }),
-        500..=599 => PollOutcome::NotReady(NotReady::ServerError { status }),
+        500..=599 => PollOutcome::NotReady(NotReady::Failing { status }),
         _ => PollOutcome::Failed(PollFailure::HttpStatus { status, detail: error_message(status, body) }),
     }
 }
@@ -139,6 +148,17 @@ impl<T> PollOutcome<T, PollFailure> {
             PollOutcome::Failed(failure) => PollOutcome::Failed(into_error(failure)),
             PollOutcome::Gone { detail } => PollOutcome::Gone { detail },
             PollOutcome::NotReady(not_ready) => PollOutcome::NotReady(not_ready),
+        }
+    }
+
+    /// Takes a success that cannot be decoded for a damaged one unless it is whole: what is whole, the service means, and it would
+    /// come again.
+    pub(crate) fn unless_damaged(self, is_whole: impl FnOnce() -> bool) -> Self {
+        match self {
+            PollOutcome::Failed(PollFailure::Undecodable { .. }) if !is_whole() => {
+                PollOutcome::NotReady(NotReady::Damaged)
+            }
+            outcome => outcome,
         }
     }
 }
@@ -209,6 +229,11 @@ impl<'a> Envelope<'a> {
         let category =
             text(self.category).map_or(RequestErrorCategory::Unknown, |word| RequestErrorCategory::from(&*word));
         PollOutcome::Failed(PollFailure::Request { message, category })
+    }
+
+    /// Whether it says something about the promise.
+    fn is_word(&self) -> bool {
+        [self.kind, self.status, self.queue_state, self.queue_state_reason].into_iter().any(|word| text(word).is_some())
     }
 
     /// In bytes.

@@ -29,6 +29,14 @@ fn http_status<T>(status: u16, detail: &str) -> PollOutcome<T, PollFailure> {
     PollOutcome::Failed(PollFailure::HttpStatus { status, detail: detail.into() })
 }
 
+fn failing<T, E>(status: u16) -> PollOutcome<T, E> {
+    PollOutcome::NotReady(NotReady::Failing { status })
+}
+
+fn timed_out<T, E>() -> PollOutcome<T, E> {
+    PollOutcome::NotReady(NotReady::TimedOut)
+}
+
 fn gone<T, E>(detail: &str) -> PollOutcome<T, E> {
     PollOutcome::Gone { detail: detail.into() }
 }
@@ -47,8 +55,10 @@ fn a_poll_of_a_known_promise_is_taken() {
         (failed(ErrorKind::Status), false),
         (PollOutcome::NotReady(NotReady::Unpaid { wait: Duration::ZERO }), false),
         (PollOutcome::NotReady(NotReady::RateLimited { retry_after: None }), false),
-        (PollOutcome::NotReady(NotReady::ServerError { status: 503 }), false),
+        (PollOutcome::NotReady(NotReady::Failing { status: 503 }), false),
         (PollOutcome::NotReady(NotReady::BadRequest), false),
+        (PollOutcome::NotReady(NotReady::Damaged), false),
+        (timed_out(), false),
         (PollOutcome::NotReady(NotReady::Silent), false),
         (PollOutcome::NotReady(NotReady::Unreachable), false),
         (PollOutcome::NotReady(NotReady::Shortage), false),
@@ -103,19 +113,25 @@ fn responses_follow_the_protocols_table_in_order() {
         (202, r#"{"metrics":{}}"#, pending(None, None)),
         (202, "", pending(None, None)),
         (408, r#"{"queue_state_reason":"full"}"#, pending(Some("unknown"), Some("full"))),
-        (408, "", pending(None, None)),
-        (408, "<html>", pending(None, None)),
-        (408, r#"{"detail":"still going"}"#, pending(None, None)),
+        (408, "", timed_out()),
+        (408, "<html>", timed_out()),
+        (408, "{}", timed_out()),
+        (408, r#"{"queue_state":null}"#, timed_out()),
+        (408, r#"{"detail":"Request Timeout"}"#, timed_out()),
+        (408, r#"{"detail":"Timeout waiting for result"}"#, pending(None, None)),
+        (408, r#"{"status":"pending"}"#, pending(None, None)),
         (408, r#"{"queue_state":"paused_capacity","queue_state_reason":null}"#, pending(Some("paused_capacity"), None)),
-        (408, r#"{"queue_state":3,"error":"x"}"#, pending(None, None)),
+        (408, r#"{"queue_state":3,"error":"x"}"#, timed_out()),
         (410, r#"{"detail":"gone"}"#, gone("gone")),
-        (410, "", gone("HTTP status 410 Gone")),
+        (410, "", failing(410)),
+        (404, r#"{"detail":"there is no such request"}"#, http_status(404, "there is no such request")),
+        (404, "<html>nginx</html>", failing(404)),
         (429, "slow down", PollOutcome::NotReady(NotReady::RateLimited { retry_after: None })),
-        (500, "", PollOutcome::NotReady(NotReady::ServerError { status: 500 })),
-        (529, "overloaded", PollOutcome::NotReady(NotReady::ServerError { status: 529 })),
+        (500, "", failing(500)),
+        (529, "overloaded", failing(529)),
         (400, r#"{"detail":"bad rank"}"#, http_status(400, "bad rank")),
         (409, "", http_status(409, "HTTP status 409 Conflict")),
-        (302, "", http_status(302, "HTTP status 302")),
+        (302, "", failing(302)),
     ] {
         assert_eq!(read(status, body), expected, "{status} {body}");
     }
@@ -164,7 +180,19 @@ fn a_result_of_the_wrong_shape_is_undecodable() {
     let wrong = read(200, "{}").resolve(|_| Err::<(), _>("no logprobs".to_owned()), |failure| failure);
     assert_eq!(wrong, undecodable("no logprobs"));
     assert_eq!(read(200, "{}").resolve(|bytes| Ok(bytes.len()), |failure| failure), PollOutcome::Ready(2));
-    assert_eq!(read(408, "").resolve(|_| Ok(()), |failure| failure), pending(None, None));
+    assert_eq!(read(202, "").resolve(|_| Ok(()), |failure| failure), pending(None, None));
+}
+
+#[test]
+fn only_what_is_not_whole_is_damaged() {
+    let damaged = PollOutcome::<&[u8], PollFailure>::NotReady(NotReady::Damaged);
+    assert_eq!(undecodable::<&[u8]>("why").unless_damaged(|| false), damaged);
+    assert_eq!(undecodable::<&[u8]>("why").unless_damaged(|| true), undecodable("why"));
+    let outcomes =
+        || [ready("{}"), failed("no", RequestErrorCategory::User), http_status(409, ""), gone(""), failing(503)];
+    for (outcome, same) in outcomes().into_iter().zip(outcomes()) {
+        assert_eq!(outcome.unless_damaged(|| false), same);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! How results are asked for and handed over, through the public API: the poller and `Pending`.
 
+mod between;
 mod given_up;
 mod recovery;
 mod responses;

@@ -116,16 +116,17 @@ fn temporary_poll_failures_are_retried() {
 }
 
 #[test]
-fn an_invalid_result_is_a_decode_error() {
+fn json_of_another_shape_is_a_decode_error() {
     const SHAPE: &str = r#"{"status": "completed", "result": {"value": "forty-two"}}"#;
+    const WORDS: &str = r#"{"value": NaN}"#;
     let service = service_with_polls(|request| match request.request_id() {
-        "page" => Reply::Full { status: 200, headers: Vec::new(), body: b"<html>welcome</html>".to_vec() },
-        "empty" => Reply::Full { status: 200, headers: Vec::new(), body: Vec::new() },
+        "number" => Reply::ok(json!(7)),
+        "words" => Reply::Full { status: 200, headers: Vec::new(), body: WORDS.into() },
         "list" => Reply::ok(json!([1])),
         _ => Reply::Full { status: 200, headers: Vec::new(), body: SHAPE.into() },
     });
     let client = connect(service.config());
-    for (request_id, body) in [("page", "<html>welcome</html>"), ("empty", ""), ("list", "[1]"), ("shape", SHAPE)] {
+    for (request_id, body) in [("number", "7"), ("words", WORDS), ("list", "[1]"), ("shape", SHAPE)] {
         let error = pending(&client, request_id).wait().unwrap_err();
         assert_eq!((error.kind(), error.request_id()), (ErrorKind::Decode, Some(request_id)));
         assert_eq!(error.body(), Some(body));

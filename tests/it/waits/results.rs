@@ -34,6 +34,28 @@ fn failing_polls_are_said_until_the_result() {
 }
 
 #[test]
+fn polls_that_the_service_does_not_get_are_said() {
+    let page = |status| Reply::Full {
+        status,
+        headers: vec![("content-type", "text/html".to_owned())],
+        body: b"<html>nginx</html>".to_vec(),
+    };
+    let rows = [(200, "the response is not JSON but text/html (status 200, starts with "), (404, "404 Not Found")];
+    for (status, reason) in rows {
+        let scene = polled(move || page(status));
+        let client = connect(scene.config());
+        let pending = pending(&client);
+        scene.past([375..=500, 750..=1000, 1500..=2000, 3000..=4000, 6000..=8000]);
+        let waiting = scene.waiting();
+        assert!(waiting.reason.starts_with(reason) && waiting.status == Some(status), "{waiting}");
+        assert!(waiting.limit.to_string().contains(" min (timeout_progress)"), "{waiting}");
+        scene.recover_before_next();
+        pending.wait().unwrap();
+        assert_eq!(scene.ended().kind, WaitKind::Result);
+    }
+}
+
+#[test]
 fn a_paused_queue_is_said_with_its_reason() {
     let scene = polled(|| {
         Reply::ok(json!({"type": "try_again", "queue_state": "paused_capacity", "queue_state_reason": "8 runs ahead"}))

@@ -26,6 +26,16 @@ fn metrics_that_are_no_numbers_are_errors() {
     }
 }
 
+/// What servers send whose steps have no metrics.
+#[test]
+fn a_step_may_have_no_metrics() {
+    for body in ["{}", r#"{"metrics": null}"#, r#"{"status": "completed", "result": {}}"#] {
+        let service = with_result("optim_step", body);
+        let response = trainer(&service, Wire::Json).optim_step(AdamParams::default()).unwrap();
+        assert_eq!(response.metrics, None, "{body}");
+    }
+}
+
 #[test]
 fn numbers_of_the_wrong_type_are_errors() {
     let output = |logprobs: &str| format!(r#"{{"loss_fn_outputs": [{{"logprobs": {logprobs}}}], "metrics": {{}}}}"#);
