@@ -13,10 +13,10 @@ use serde_json::json;
 use tinkex::clock::ManualClock;
 use tinkex::{Config, Error, ErrorKind, Limit, Result, SamplingClient, ServiceClient, TrainingClient};
 
-use crate::faults::{Fault, IDLE, Kind, MOST_BYTES, status};
+use crate::faults::{Fault, IDLE, Kind, MOST_BYTES, page, status};
 use crate::operations::{Needs, Operation, later};
 use crate::support::double::{self, Double, Execution, create_trainer};
-use crate::support::{Connections, RecordedRequest, Reply};
+use crate::support::{Connections, KEY, RecordedRequest, Reply};
 
 /// A call that takes longer than this in real time is stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,6 +27,9 @@ const LONGER: Duration = Duration::from_secs(3600);
 
 /// The limit of a call, for what nothing else ends.
 const OPERATION: Duration = Duration::from_secs(600);
+
+/// No cell takes longer by the client's clock: a call that ends with its limit, and the wait before its last attempt.
+const LONGEST: Duration = OPERATION.saturating_add(WAITS);
 
 /// The driver looks again after this time.
 const LOOK: Duration = Duration::from_millis(1);
@@ -111,6 +114,7 @@ impl Scene {
                     }
                     Kind::Instead(reply) => double::Fault::Instead(reply()),
                     Kind::Silence => double::Fault::Instead(Reply::Silence),
+                    Kind::Page(code) => double::Fault::Instead(page(code)),
                     Kind::Status(code, header) => double::Fault::Instead(status(code, header)),
                     Kind::Changed(change) | Kind::Stalled(change) => healthy(request, change),
                     Kind::StatusAfter(code) => double::Fault::After(status(code, None)),
@@ -221,14 +225,15 @@ pub fn outcome(operation: &'static Operation, fault: &Arc<Fault>, times: Times) 
         });
         ended.send(outcome.replace('\n', " ")).ok();
     });
-    let start = crate::now();
+    let (start, began) = (crate::now(), manual.clock().now());
     let is_polled_in_silence =
         times == Times::Ever && fault.kind.is_silent() && operation.target.starts_with("retrieve_future");
     loop {
         match end.recv_timeout(LOOK) {
             Ok(outcome) => {
                 body.unwrap().join().unwrap();
-                return outcome;
+                let took = manual.clock().now() - began;
+                return if took <= LONGEST { outcome } else { format!("{outcome}, WRONG: took {took:?}") };
             }
             Err(RecvTimeoutError::Disconnected) => unreachable!("it sends before it ends"),
             Err(RecvTimeoutError::Timeout) => {}
@@ -309,9 +314,17 @@ fn describe(
         _ if count > 0 && expected > 1 => ", run in part".to_owned(),
         _ => format!(", run {count} of {expected} times"),
     };
+    let shown = [result.as_ref().err(), later.as_ref().err()].into_iter().flatten().any(shows_key);
+    let shown = if shown { ", WRONG: the key is shown" } else { "" };
     let later = later.err().map(|error| format!(", WRONG: later {}", named(&error, fault))).unwrap_or_default();
     let result = result.err().map_or("ok".to_owned(), |error| named(&error, fault));
-    format!("{result}{effect}{later}")
+    format!("{result}{effect}{later}{shown}")
+}
+
+/// Whether an error shows the secret key anywhere, also in its sources.
+fn shows_key(error: &Error) -> bool {
+    let headers: Vec<_> = ["location", "content-type"].into_iter().filter_map(|name| error.header(name)).collect();
+    format!("{error} {error:?} {:?} {headers:?}", error.body()).contains(KEY)
 }
 
 /// The kind of an error, and what else a program sees of it. Its status is named if it is not the fault's.

@@ -27,6 +27,8 @@ pub enum Kind {
     Silence,
     /// The request is not run, and this is the status, with a header.
     Status(u16, Option<(&'static str, &'static str)>),
+    /// The request is not run, and a gateway responds with this status and a page.
+    Page(u16),
     /// The request is run, and this is done to its reply.
     Changed(fn(Reply) -> Reply),
     /// The request is run, and this makes its reply stop, or come slower than the limit.
@@ -39,7 +41,7 @@ impl Kind {
     /// The status that the client gets.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Kind::Status(status, _) | Kind::StatusAfter(status) => Some(*status),
+            Kind::Status(status, _) | Kind::Page(status) | Kind::StatusAfter(status) => Some(*status),
             Kind::Changed(_) | Kind::Stalled(_) => Some(200),
             _ => None,
         }
@@ -57,7 +59,7 @@ pub const IDLE: Duration = Duration::from_millis(100);
 /// The size of the largest response that is taken.
 pub const MOST_BYTES: u64 = 256 * 1024;
 
-const CONNECTIONS: [(&str, Kind); 14] = [
+const CONNECTIONS: [(&str, Kind); 15] = [
     ("refused", Kind::Refused),
     ("reset before the request", Kind::ResetAtOnce),
     ("reset within the request", Kind::ResetWithin),
@@ -65,6 +67,7 @@ const CONNECTIONS: [(&str, Kind); 14] = [
     ("silence before it is run", Kind::Silence),
     ("not HTTP", Kind::Instead(|| Reply::Raw(b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec()))),
     ("closed after it is run", Kind::Changed(|_| Reply::Close)),
+    ("reset after it is run", Kind::Changed(|_| Reply::Reset)),
     ("silence after it is run", Kind::Stalled(|_| Reply::Silence)),
     ("closed within the head", Kind::Changed(|reply| Reply::Raw(head(reply)))),
     ("silence within the head", Kind::Stalled(|reply| Reply::Stall(head(reply)))),
@@ -88,6 +91,9 @@ const BODIES: [(&str, Kind); 9] = [
 
 const STATUSES: [u16; 17] = [400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 422, 429, 500, 502, 503, 504];
 
+/// Those that a gateway may say in its own name.
+const PAGES: [u16; 3] = [404, 408, 410];
+
 /// Those that a gateway may also send when the request was run.
 const STATUSES_AFTER: [u16; 7] = [408, 500, 502, 503, 504, 520, 524];
 
@@ -109,6 +115,7 @@ const HEADERS: [(&str, &str); 11] = [
 pub fn all() -> Vec<Fault> {
     let named = |(name, kind): (&str, Kind)| Fault { name: name.to_owned(), kind };
     let statuses = STATUSES.map(|status| Fault { name: status.to_string(), kind: Kind::Status(status, None) });
+    let pages = PAGES.map(|status| Fault { name: format!("{status}, HTML"), kind: Kind::Page(status) });
     let after = STATUSES_AFTER
         .map(|status| Fault { name: format!("{status} after it is run"), kind: Kind::StatusAfter(status) });
     let with_header = [400, 429, 503].into_iter().flat_map(|status| {
@@ -118,12 +125,18 @@ pub fn all() -> Vec<Fault> {
         })
     });
     let named = CONNECTIONS.into_iter().chain(BODIES).map(named);
-    named.chain(statuses).chain(after).chain(with_header).collect()
+    named.chain(statuses).chain(pages).chain(after).chain(with_header).collect()
 }
 
 /// The response of a status.
 pub fn status(status: u16, header: Option<(&'static str, &'static str)>) -> Reply {
     Reply::with_headers(status, header.as_slice(), &json!({"detail": "a fault"}))
+}
+
+/// The response of a gateway.
+pub fn page(status: u16) -> Reply {
+    let headers = vec![("content-type", "text/html".to_owned())];
+    Reply::Full { status, headers, body: b"<html><body>nothing here</body></html>".to_vec() }
 }
 
 fn head(reply: Reply) -> Vec<u8> {

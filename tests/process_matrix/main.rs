@@ -2,7 +2,8 @@
 //!
 //! `outcomes.txt` has the outcome of each cell. The default run compares a part of the cells; `MATRIX=all` compares all of them, and
 //! `UPDATE_GOLDEN=1` writes the file. No outcome may contain `WRONG`: something ran twice or never, an error hides that something was
-//! run, a later call fails, or a call is stuck.
+//! run, a later call fails, a call is stuck or takes longer than its limit by the client's clock, or an error shows the key. Nor may
+//! the log.
 //!
 //! It is a process of its own, for it counts the threads that are left at the end.
 #![cfg(feature = "ndarray")]
@@ -17,14 +18,37 @@ mod operations;
 mod outcomes;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs, panic};
 
 use cell::Times;
 use faults::{Fault, Kind};
+use log::{LevelFilter, Log, Metadata, Record};
 use operations::Operation;
 use support::each_at_once;
+
+/// Counts the lines of the log that show the secret key.
+struct Watch {
+    shown: AtomicUsize,
+    lines: AtomicUsize,
+}
+
+static WATCH: Watch = Watch { shown: AtomicUsize::new(0), lines: AtomicUsize::new(0) };
+
+impl Log for Watch {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.lines.fetch_add(1, Ordering::Relaxed);
+        self.shown.fetch_add(record.args().to_string().contains(support::KEY).into(), Ordering::Relaxed);
+    }
+
+    fn flush(&self) {}
+}
 
 /// Cells mostly wait, for a limit or for a thread of theirs.
 const AT_ONCE: usize = 24;
@@ -105,6 +129,8 @@ fn every_fault_of_every_operation_has_its_outcome() {
         .filter(|cell| cell.exists() && (runs_all || cell.is_default()))
         .filter(|cell| cell.operation.name.contains(&only))
         .collect();
+    log::set_logger(&WATCH).unwrap();
+    log::set_max_level(LevelFilter::Debug);
     // Panics of cells are their outcomes.
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
@@ -125,6 +151,8 @@ fn every_fault_of_every_operation_has_its_outcome() {
     assert!(differences.is_empty(), "{} of {}:\n{}", differences.len(), seen.len(), differences.join("\n"));
     let wrong: Vec<_> = expected.iter().filter(|(_, outcome)| outcome.contains("WRONG")).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let (shown, lines) = (WATCH.shown.load(Ordering::Relaxed), WATCH.lines.load(Ordering::Relaxed));
+    assert!(shown == 0 && lines > 0, "{shown} of {lines} lines of the log show the key");
     assert_no_thread_is_left();
 }
 

@@ -57,6 +57,8 @@ pub enum Reply {
     Silence,
     /// Closes the connection without a response.
     Close,
+    /// Resets the connection without a response.
+    Reset,
     /// These bytes, then the end of the connection.
     Raw(Vec<u8>),
     /// These bytes, then nothing, on an open connection.
@@ -162,6 +164,7 @@ fn write(stream: &mut TcpStream, reply: Reply) -> bool {
         Reply::Held(gate, then) => return gate.pass_unless_closed(stream) && write(stream, *then),
         Reply::Silence => return write(stream, Reply::Stall(Vec::new())),
         Reply::Close => {}
+        Reply::Reset => reset_on_close(stream),
         Reply::Raw(bytes) => {
             stream.write_all(&bytes).ok();
             stream.shutdown(Shutdown::Write).ok();
