@@ -16,6 +16,7 @@ use crate::rules::billing::{BILLING_WAIT, Billed};
 use crate::rules::effect::is_of_gateway;
 use crate::rules::retry::{RequestRetry, RetryPolicy, SubmitWindow};
 use crate::rules::wait_log::{Doing, WaitEnd};
+use crate::rules::wire_format::may_be_for_format;
 use crate::types::Query;
 
 /// The content type of JSON.
@@ -100,6 +101,8 @@ pub(crate) enum RetryMode {
     Submit,
     /// The same, for a request that the server has failed to run before: another failure of the server itself is returned at once.
     SubmitAgain,
+    /// The same, for a pass whose format is tried: whatever may be for its format is returned at once.
+    SubmitTrial,
     /// Within the submit window. A 429 is returned at once, since the sampling limiter decides about it. After a 402 it waits
     /// this long.
     SubmitSample { billing_wait: Duration },
@@ -107,7 +110,12 @@ pub(crate) enum RetryMode {
 
 impl RetryMode {
     pub(super) fn has_window(self) -> bool {
-        matches!(self, RetryMode::Submit | RetryMode::SubmitAgain | RetryMode::SubmitSample { .. })
+        match self {
+            RetryMode::Never | RetryMode::Policy { .. } => false,
+            RetryMode::Submit | RetryMode::SubmitAgain | RetryMode::SubmitTrial | RetryMode::SubmitSample { .. } => {
+                true
+            }
+        }
     }
 
     /// The wait before a submission is sent again that the service refuses because of the account's billing. Other requests
@@ -115,7 +123,7 @@ impl RetryMode {
     pub(super) fn billing_wait(self) -> Option<Duration> {
         match self {
             RetryMode::Never | RetryMode::Policy { .. } => None,
-            RetryMode::Submit | RetryMode::SubmitAgain => Some(BILLING_WAIT),
+            RetryMode::Submit | RetryMode::SubmitAgain | RetryMode::SubmitTrial => Some(BILLING_WAIT),
             RetryMode::SubmitSample { billing_wait } => Some(billing_wait),
         }
     }
@@ -133,9 +141,7 @@ impl RetryMode {
             RetryMode::Policy { max_retries } => {
                 WaitEnd::Tries(max_retries.unwrap_or_else(|| config.max_retries()).saturating_add(1), "max_retries")
             }
-            RetryMode::Never | RetryMode::Submit | RetryMode::SubmitAgain | RetryMode::SubmitSample { .. } => {
-                WaitEnd::Never
-            }
+            _ => WaitEnd::Never,
         }
     }
 
@@ -144,14 +150,17 @@ impl RetryMode {
         let max_retries = match self {
             RetryMode::Never | RetryMode::SubmitSample { .. } => 0,
             RetryMode::Policy { max_retries } => max_retries.unwrap_or_else(|| config.max_retries()),
-            RetryMode::Submit | RetryMode::SubmitAgain => config.max_retries(),
+            RetryMode::Submit | RetryMode::SubmitAgain | RetryMode::SubmitTrial => config.max_retries(),
         };
         let policy = RetryPolicy { max_retries, ..config.retry_policy() };
         let window = self.has_window().then(|| SubmitWindow::new(started, config.timeout_submit()));
         let retry = RequestRetry::new(policy, window);
         match self {
-            RetryMode::SubmitSample { .. } => retry.returning(|status| status == 429),
-            RetryMode::SubmitAgain => retry.returning(|status| status >= 500 && !is_of_gateway(status)),
+            RetryMode::SubmitSample { .. } => retry.returning(|status| status == Some(429)),
+            RetryMode::SubmitAgain => {
+                retry.returning(|status| status.is_some_and(|status| status >= 500 && !is_of_gateway(status)))
+            }
+            RetryMode::SubmitTrial => retry.returning(may_be_for_format),
             _ => retry,
         }
     }

@@ -129,9 +129,9 @@ impl PollJob {
     fn read(&self, http: &Http, mut response: Response) -> (PollOutcome<Decoded>, Option<Error>) {
         let wall = http.config().clock().wall();
         let retry_after = retry_after(|name| response.header(name), wall);
-        let protobuf = is_protobuf(response.status, response.header("content-type"));
+        let is_protobuf = is_protobuf(response.status, response.header("content-type"));
         // A result in protobuf takes the body, to share its memory.
-        let protobuf = protobuf.then(|| std::mem::take(&mut response.body));
+        let protobuf = is_protobuf.then(|| std::mem::take(&mut response.body));
         let into_error = |failure| match failure {
             PollFailure::Request { message, category } => {
                 // The service accepted the request, and it failed there.
@@ -160,6 +160,10 @@ impl PollJob {
         let mut outcome = outcome.resolve(Ok, into_error);
         if let PollOutcome::NotReady(NotReady::Pending { reason: Some(reason), .. }) = &mut outcome {
             *reason = response.line(reason).unwrap_or_default();
+        }
+        let is_pass = matches!(self.kind, RequestKind::Forward | RequestKind::ForwardBackward);
+        if is_protobuf && is_pass && matches!(outcome, PollOutcome::Ready(_)) {
+            http.formats().lock().result_was_protobuf();
         }
         let outcome = excuse(http, response.status, self.excuses_bad_request, self.unpaid_since, outcome);
         let failure = match &outcome {

@@ -17,8 +17,8 @@ use crate::rules::chunking::ChunkLimits;
 use crate::rules::metrics;
 use crate::rules::pass_result::{PassTargets, have_values};
 pub(super) use crate::rules::wire_format::Pass;
-use crate::rules::wire_format::WireFormat;
-use crate::types::wire::{ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, protobuf};
+use crate::rules::wire_format::{Choice, WireFormat};
+use crate::types::wire::{ClientConfig, ForwardBackwardInput, ForwardBackwardRequest, ForwardRequest, protobuf};
 use crate::types::{Batch, Datum, ForwardBackwardOutput, Loss, RequestKind};
 
 impl TrainingClient {
@@ -135,12 +135,12 @@ impl Requests for PassRequests {
         Some(self.pass)
     }
 
-    fn write(&mut self, http: &Http, format: WireFormat, seq_id: u64, buffer: &mut Vec<u8>) -> Result<Message> {
+    fn write(&mut self, http: &Http, choice: Choice, seq_id: u64, buffer: &mut Vec<u8>) -> Result<Message> {
         let rest = &self.batch[self.accepted..];
-        let path = self.pass.path(format);
-        match format {
+        let path = self.pass.path(choice.format);
+        self.chunk = chunk(rest, choice, &http.client_config());
+        match choice.format {
             WireFormat::Json => {
-                self.chunk = ChunkLimits::JSON.first_chunk(rest.iter().map(Datum::size));
                 let input = ForwardBackwardInput::new(&rest[..self.chunk], &self.loss);
                 let (model_id, seq_id) = ((&*self.model_id).into(), Some(seq_id));
                 let mut body = std::mem::take(buffer);
@@ -158,10 +158,6 @@ impl Requests for PassRequests {
                 Ok(Message::json(path, body))
             }
             WireFormat::Protobuf => {
-                let config = http.client_config();
-                let limits =
-                    ChunkLimits { datums: config.fwdbwd_max_chunk_len, size: config.fwdbwd_max_chunk_bytes_count };
-                self.chunk = limits.first_chunk(rest.iter().map(Datum::heap_bytes));
                 if self.accepted == 0 && self.chunk < rest.len() {
                     // Before any part of the batch is sent. A batch of one part is checked as that is written.
                     protobuf::check_data(rest)?;
@@ -169,7 +165,7 @@ impl Requests for PassRequests {
                 let (chunk, forward_only) = (&rest[..self.chunk], self.pass == Pass::Forward);
                 let (buffer, model_id) = (std::mem::take(buffer), &self.model_id);
                 let body = protobuf::write_pass_request(buffer, chunk, &self.loss, model_id, seq_id, forward_only)?;
-                let (body, content_encoding) = match config.proto_compress_fwdbwd {
+                let (body, content_encoding) = match http.client_config().proto_compress_fwdbwd {
                     true => compressed(body)?,
                     false => (body, None),
                 };
@@ -183,6 +179,18 @@ impl Requests for PassRequests {
         self.accepted += self.chunk;
         self.chunks.lock().push(first..self.accepted);
         self.accepted < self.batch.len()
+    }
+}
+
+/// How many datums go into the next request.
+fn chunk(rest: &[Datum], choice: Choice, config: &ClientConfig) -> usize {
+    let json = || ChunkLimits::JSON.first_chunk(rest.iter().map(Datum::size));
+    let limits = ChunkLimits { datums: config.fwdbwd_max_chunk_len, size: config.fwdbwd_max_chunk_bytes_count };
+    let protobuf = || limits.first_chunk(rest.iter().map(Datum::heap_bytes));
+    match choice.format {
+        _ if choice.fits_both => json().min(protobuf()),
+        WireFormat::Json => json(),
+        WireFormat::Protobuf => protobuf(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::queue::{Job, Message, Requests};
 use crate::error::Result;
 use crate::http::{Http, to_json};
 use crate::pending::{CallHandle, CallMode, Pending, SubmittedCall};
-use crate::rules::wire_format::WireFormat;
+use crate::rules::wire_format::Choice;
 use crate::types::wire::{OptimStepRequest, UnloadModelRequest};
 use crate::types::{OptimParams, OptimStepResponse, PromiseResult, RequestKind, UnloadModelResponse};
 
@@ -22,7 +22,7 @@ struct SingleRequest {
 }
 
 impl Requests for SingleRequest {
-    fn write(&mut self, _: &Http, _: WireFormat, seq_id: u64, _: &mut Vec<u8>) -> Result<Message> {
+    fn write(&mut self, _: &Http, _: Choice, seq_id: u64, _: &mut Vec<u8>) -> Result<Message> {
         (self.body)(seq_id).map(|body| Message::json(self.path, body))
     }
 }

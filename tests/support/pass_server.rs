@@ -47,13 +47,21 @@ pub const PROTOBUF_ONLY: Generation = Generation {
 pub const CONTIGUOUS: Generation =
     Generation { name: "TuFT 0.2.2", results: Results::Json, numbers: Numbers::Contiguous, ..PROTOBUF_ONLY };
 
-/// Servers that take both formats.
-pub const BOTH: Generation = Generation { name: "tinker-cloud, open-rl", protobuf: 200, ..JSON_ONLY };
+/// Servers that take both formats, and send results in JSON whatever is asked for.
+pub const BOTH: Generation = Generation { name: "both, results in JSON", protobuf: 200, ..JSON_ONLY };
+
+/// Servers that take both formats, and send results as they are asked for.
+pub const BOTH_BY_ACCEPT: Generation = Generation { name: "tinker-cloud, open-rl", results: Results::Protobuf, ..BOTH };
+
+/// A server that has protobuf for results alone.
+pub const PROTOBUF_RESULTS: Generation =
+    Generation { name: "protobuf for results alone", results: Results::Protobuf, ..JSON_ONLY };
 
 /// One that takes both formats, and has no `forward`.
 pub const WITHOUT_FORWARD: Generation = Generation { name: "miles", forward: 404, ..BOTH };
 
-pub const GENERATIONS: [Generation; 5] = [JSON_ONLY, PROTOBUF_ONLY, CONTIGUOUS, BOTH, WITHOUT_FORWARD];
+pub const GENERATIONS: [Generation; 7] =
+    [JSON_ONLY, PROTOBUF_ONLY, CONTIGUOUS, BOTH, BOTH_BY_ACCEPT, PROTOBUF_RESULTS, WITHOUT_FORWARD];
 
 /// A request that was run.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,6 +166,7 @@ impl PassServer {
             200 => {}
             404 => return Reply::Json(404, json!({"detail": "Not Found"})),
             415 => return Reply::Json(415, json!({"detail": "forward_backward requires another body"})),
+            422 => return Reply::Json(422, json!({"detail": "the body is no JSON"})),
             500 => return Reply::Json(500, json!({"detail": "Internal Server Error"})),
             other => panic!("{other}"),
         }
@@ -216,7 +225,9 @@ impl PassServer {
             // Of the first token, so that the weight of each chunk shows.
             "metrics": {"loss:sum": run.number, "first:mean": first, "first:slack": first},
         });
-        if self.0.generation.results == Results::Json {
+        let accepts_protobuf = request.header("accept").is_some_and(|accept| accept.contains(protobuf::CONTENT_TYPE));
+        let is_asked = self.0.generation.json == 415 || accepts_protobuf;
+        if self.0.generation.results == Results::Json || !is_asked {
             return Reply::ok(result);
         }
         Reply::typed(protobuf::CONTENT_TYPE, pass_message(result))

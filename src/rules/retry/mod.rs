@@ -81,6 +81,14 @@ impl AttemptFailure {
         }
     }
 
+    /// The status of the response, if one came that can be read.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            AttemptFailure::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
     /// A 409 without the server's advice.
     fn is_conflict(&self) -> bool {
         matches!(self, AttemptFailure::Status { status: 409, advice: RetryAdvice { should_retry: None, .. } })
@@ -208,8 +216,8 @@ fn is_worth_another_round(failure: &AttemptFailure) -> bool {
 pub(crate) struct RequestRetry {
     policy: RetryPolicy,
     window: Option<SubmitWindow>,
-    /// The statuses at which to give up.
-    returns: fn(u16) -> bool,
+    /// The statuses at which to give up; `None` stands for a failure without one.
+    returns: fn(Option<u16>) -> bool,
     failures: Failures,
     /// The rounds that failed.
     rounds: u32,
@@ -228,14 +236,14 @@ impl RequestRetry {
         }
     }
 
-    /// Gives up at these statuses.
-    pub(crate) fn returning(self, returns: fn(u16) -> bool) -> Self {
+    /// Gives up at these statuses, or without one.
+    pub(crate) fn returning(self, returns: fn(Option<u16>) -> bool) -> Self {
         RequestRetry { returns, ..self }
     }
 
     /// The wait before the next attempt; `None` to give up. `jitter` is a random number in 0..1.
     pub(crate) fn next(&mut self, failure: &AttemptFailure, now: Instant, jitter: f64) -> Option<Duration> {
-        if matches!(failure, AttemptFailure::Status { status, .. } if (self.returns)(*status)) {
+        if (self.returns)(failure.status()) {
             return None;
         }
         let wait = self.policy.next(self.failures, failure, jitter);

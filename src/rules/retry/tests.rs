@@ -300,13 +300,22 @@ fn each_damaged_response_is_a_round() {
 }
 
 #[test]
-fn a_429_can_be_returned_at_once() {
-    let started = start();
-    let retry = || RequestRetry::new(policy(0), Some(SubmitWindow::new(started, Duration::from_secs(300))));
-    for (returned, status, retries) in [(429, 429, false), (429, 503, true), (503, 503, false), (503, 429, true)] {
-        let returns: fn(u16) -> bool = if returned == 429 { |status| status == 429 } else { |status| status == 503 };
-        let wait = retry().returning(returns).next(&response(status, &[]), started, 0.0);
-        assert_eq!(wait.is_some(), retries, "{returned} {status}");
+fn chosen_failures_are_returned_at_once() {
+    let busy: fn(Option<u16>) -> bool = |status| status == Some(429);
+    let all_but_busy: fn(Option<u16>) -> bool = |status| status != Some(429);
+    for (returns, failure, retries) in [
+        (busy, response(429, &[]), false),
+        (busy, response(503, &[]), true),
+        (busy, AttemptFailure::Connection, true),
+        (all_but_busy, response(429, &[]), true),
+        (all_but_busy, response(503, &[]), false),
+        (all_but_busy, AttemptFailure::Connection, false),
+        (all_but_busy, AttemptFailure::Timeout, false),
+        (all_but_busy, AttemptFailure::Damaged, false),
+    ] {
+        let window = SubmitWindow::new(start(), Duration::from_secs(300));
+        let mut retry = RequestRetry::new(policy(0), Some(window)).returning(returns);
+        assert_eq!(retry.next(&failure, start(), 0.0).is_some(), retries, "{failure:?}");
     }
 }
 

@@ -25,7 +25,7 @@ use crate::http::{Http, JSON, RequestHandle};
 use crate::observer::WaitKind;
 use crate::pending::{Completer, PollerHandle};
 use crate::process::Process;
-use crate::rules::wire_format::{Pass, WireFormat};
+use crate::rules::wire_format::{Choice, Pass};
 use crate::session::Dependent;
 use crate::threads::{Budget, OnFull, OwnedThread, Reservation};
 use crate::types::RequestKind;
@@ -53,9 +53,9 @@ pub(super) trait Requests: Send {
         None
     }
 
-    /// Writes the next request with this sequence number, in this format if it is a pass. May be called again, with another
+    /// Writes the next request with this sequence number, in the chosen format if it is a pass. May be called again, with another
     /// number or format, until the service accepts the request. A large one takes the buffer for its body, whatever is in it.
-    fn write(&mut self, http: &Http, format: WireFormat, seq_id: u64, buffer: &mut Vec<u8>) -> Result<Message>;
+    fn write(&mut self, http: &Http, choice: Choice, seq_id: u64, buffer: &mut Vec<u8>) -> Result<Message>;
 
     /// Goes on to the request after the one that was accepted. Returns whether there is one.
     fn advance(&mut self) -> bool {

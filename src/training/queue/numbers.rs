@@ -7,6 +7,7 @@
 use super::Message;
 use crate::http::RetryMode;
 use crate::rules::sequence_number::{NumberFate, Repetitions};
+use crate::rules::wire_format::Choice;
 
 /// The next number, and what is unknown about it.
 pub(super) struct Numbers {
@@ -18,6 +19,8 @@ pub(super) struct Numbers {
 #[derive(Debug)]
 pub(super) struct Unresolved {
     pub(super) message: Message,
+    /// How it is written.
+    pub(super) choice: Choice,
     pub(super) idempotency_key: String,
     /// How it is sent once more.
     pub(super) retry: RetryMode,

@@ -52,7 +52,7 @@ impl Drop for Fixture {
 struct Bodies(Vec<Body>);
 
 impl Requests for Bodies {
-    fn write(&mut self, _: &Http, _: WireFormat, seq_id: u64, _: &mut Vec<u8>) -> Result<Message> {
+    fn write(&mut self, _: &Http, _: Choice, seq_id: u64, _: &mut Vec<u8>) -> Result<Message> {
         self.0[0](seq_id).map(|body| Message::json("optim_step", body))
     }
 

@@ -5,16 +5,18 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::numbers::{Numbers, Unresolved};
 use super::{Entry, Job, Message, Requests, Shared};
 use crate::clock::{Deadline, Received};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, idempotency_key};
 use crate::pending::{Completer, PollClient, PollerHandle, TrackedPromise};
 use crate::rules::sequence_number::{FailedSubmission, NumberFate, Repetitions};
-use crate::rules::wire_format::{AfterRefusal, Negotiation, WireFormat};
+use crate::rules::wire_format::{
+    AfterRefusal, Choice, FailedPass, FormatSettings, Lesson, Negotiation, Pass, WireFormat,
+};
 use crate::types::RequestKind;
 use crate::types::wire::Promise;
 
@@ -129,8 +131,7 @@ impl Worker {
         completer.begin_write()?;
         let config = self.http.config();
         let submitted_at = config.clock().now();
-        let first = if config.is_official() { WireFormat::Protobuf } else { WireFormat::Json };
-        let negotiation = requests.pass().map(|pass| Negotiation::new(pass, config.wire().fixed(), first));
+        let negotiation = requests.pass().map(|pass| self.negotiation(pass));
         let mut submission = Submission {
             requests,
             completer,
@@ -154,6 +155,17 @@ impl Worker {
         })
     }
 
+    fn negotiation(&self, pass: Pass) -> Negotiation {
+        let (config, announced) = (self.http.config(), self.http.client_config());
+        let settings = FormatSettings {
+            fixed: config.wire().fixed(),
+            first: if config.is_official() { WireFormat::Protobuf } else { WireFormat::Json },
+            wants_protobuf: announced.proto_write_fwdbwd,
+            knows_forward_only: announced.fwd_via_fwdbwd,
+        };
+        Negotiation::new(pass, settings)
+    }
+
     /// Settles the number of an earlier request whose outcome is unknown, by sending that request once more. If this request is
     /// the same, and its call was made when the earlier one had failed, it takes the place of that one instead. A call that was
     /// queued before is a further step.
@@ -163,8 +175,9 @@ impl Worker {
         }
         let Some(mut earlier) = self.numbers.take_unresolved() else { return Ok(()) };
         let (number, open) = (self.numbers.next(), NumberFate::Open);
-        let message = match self.write(submission) {
-            Ok((message, _)) => message,
+        let message = self.write_as(submission, earlier.choice);
+        let message = match message.or_else(|_| self.write(submission).map(|(message, _)| message)) {
+            Ok(message) => message,
             Err(error) => {
                 self.numbers.failed(open, earlier);
                 return Err(error);
@@ -172,6 +185,9 @@ impl Worker {
         };
         if message == earlier.message && lost_before >= earlier.lost {
             (submission.may_have_run, submission.idempotency_key) = (true, earlier.idempotency_key);
+            if let Some(negotiation) = &mut submission.negotiation {
+                negotiation.keep(earlier.choice);
+            }
             return Ok(());
         }
         let config = self.http.config();
@@ -196,10 +212,11 @@ impl Worker {
     /// Sends a request until it is accepted, or refused for something else than its format or number.
     fn submit(&mut self, submission: &mut Submission<'_>) -> Result<Promise, Failure> {
         loop {
-            let (message, format) = self.write(submission).map_err(Failure::unsent)?;
-            let mut failure = match self.post(&message, &submission.idempotency_key, RetryMode::Submit, submission) {
+            let (message, sent) = self.write(submission).map_err(Failure::unsent)?;
+            let retry = if sent.is_trial { RetryMode::SubmitTrial } else { RetryMode::Submit };
+            let mut failure = match self.post(&message, &submission.idempotency_key, retry, submission) {
                 Ok(promise) => {
-                    self.accepted(submission, format);
+                    self.accepted(submission, sent.format);
                     if message.body.capacity() > self.buffer.capacity() {
                         self.buffer = message.body;
                     }
@@ -210,7 +227,7 @@ impl Worker {
             submission.may_have_run |= failure.may_have_run;
             failure.may_have_run = submission.may_have_run;
             failure.written |= failure.may_have_run;
-            if self.switches_format(submission, format, &mut failure) {
+            if self.switches_format(submission, sent, &mut failure) {
                 continue;
             }
             failure.error = failure.error.with_effect(failure.may_have_run);
@@ -218,6 +235,7 @@ impl Worker {
                 return Err(failure);
             }
             let fate = failure.describe(self.numbers.next()).fate();
+            let (message, choice) = self.settled(submission, message, sent);
             let idempotency_key = std::mem::replace(&mut submission.idempotency_key, idempotency_key());
             let lost = match fate {
                 NumberFate::Open => self.shared.lost.fetch_add(1, Ordering::AcqRel) + 1,
@@ -225,7 +243,8 @@ impl Worker {
             };
             let server_failed = matches!(failure.status, Some(408 | 500..));
             let retry = if server_failed { RetryMode::SubmitAgain } else { RetryMode::Submit };
-            let request = Unresolved { message, idempotency_key, retry, lost, repetitions: Repetitions::default() };
+            let request =
+                Unresolved { message, choice, idempotency_key, retry, lost, repetitions: Repetitions::default() };
             self.numbers.failed(fate, request);
             let is_renumbered = std::mem::replace(&mut submission.is_renumbered, true);
             if is_renumbered || !matches!(fate, NumberFate::Expected(_)) {
@@ -235,11 +254,32 @@ impl Worker {
         }
     }
 
-    fn write(&mut self, submission: &mut Submission<'_>) -> Result<(Message, WireFormat)> {
-        let learned = *self.http.formats().lock();
-        let format = submission.negotiation.map_or(WireFormat::Json, |negotiation| negotiation.format(learned));
-        let number = self.numbers.next();
-        submission.requests.write(&self.http, format, number, &mut self.buffer).map(|message| (message, format))
+    /// Writes a request in the format that its service takes. A pass that protobuf cannot hold is JSON, if the service may take that.
+    fn write(&mut self, submission: &mut Submission<'_>) -> Result<(Message, Choice)> {
+        let (learned, json) = (*self.http.formats().lock(), Choice::only(WireFormat::Json));
+        let (negotiation, choice) = match submission.negotiation {
+            Some(negotiation) => (negotiation, negotiation.choice(learned)),
+            None => return self.write_as(submission, json).map(|message| (message, json)),
+        };
+        match self.write_as(submission, choice) {
+            Err(error)
+                if error.kind() == ErrorKind::InvalidInput && negotiation.may_be_json(choice.format, learned) =>
+            {
+                self.write_as(submission, json).map(|message| (message, json))
+            }
+            message => message.map(|message| (message, choice)),
+        }
+    }
+
+    fn write_as(&mut self, submission: &mut Submission<'_>, choice: Choice) -> Result<Message> {
+        submission.requests.write(&self.http, choice, self.numbers.next(), &mut self.buffer)
+    }
+
+    /// A failed request as it is sent once more: in JSON if its format was a trial.
+    fn settled(&mut self, submission: &mut Submission<'_>, message: Message, sent: Choice) -> (Message, Choice) {
+        let json = sent.as_json();
+        let written = sent.is_trial.then(|| self.write_as(submission, json).ok()).flatten();
+        written.map_or((message, sent), |message| (message, json))
     }
 
     /// The server has accepted the request in this format.
@@ -248,38 +288,45 @@ impl Worker {
             self.numbers.accepted();
         }
         let Some(negotiation) = &submission.negotiation else { return };
-        let mut learned = self.http.formats().lock();
-        let before = *learned;
-        negotiation.accepted(format, &mut learned);
-        let after = *learned;
-        drop(learned);
-        if before != after {
-            match format {
-                _ if after.lacks_forward && !before.lacks_forward => {
-                    info!("the service has no `forward` for JSON; forward passes are sent as protobuf");
-                }
-                WireFormat::Json => info!("the service takes JSON only; passes are sent as JSON"),
-                WireFormat::Protobuf => info!("the service takes protobuf only; passes are sent as protobuf"),
+        let lesson = negotiation.accepted(format, &mut self.http.formats().lock());
+        match lesson {
+            Some(Lesson::Only(WireFormat::Json)) => info!("the service takes JSON only; passes are sent as JSON"),
+            Some(Lesson::Only(WireFormat::Protobuf)) => {
+                info!("the service takes protobuf only; passes are sent as protobuf");
             }
+            Some(Lesson::NoForward) => {
+                info!("the service has no `forward` for JSON; forward passes are sent as protobuf");
+            }
+            Some(Lesson::ProtobufToo) => info!("the service takes protobuf, too; forward_backward is sent as protobuf"),
+            Some(Lesson::NoProtobuf) => info!("the service has not accepted protobuf; passes are sent as JSON"),
+            None => {}
         }
     }
 
     /// Whether to send the same request, with the same number and idempotency key, in the other format. If not, sets the error
     /// to fail with.
-    fn switches_format(&self, submission: &mut Submission<'_>, format: WireFormat, failure: &mut Failure) -> bool {
-        let (Some(negotiation), Some(status)) = (&mut submission.negotiation, failure.error.status()) else {
-            return false;
+    fn switches_format(&self, submission: &mut Submission<'_>, sent: Choice, failure: &mut Failure) -> bool {
+        let Some(negotiation) = &mut submission.negotiation else { return false };
+        let failed = FailedPass {
+            status: failure.error.status(),
+            body: failure.error.body().unwrap_or_default().as_bytes(),
+            written: failure.written,
+            is_cut_short: failure.is_cut_short,
         };
-        let body = failure.error.body().unwrap_or_default().as_bytes();
-        let after = negotiation.refused(format, status, body, &mut self.http.formats().lock());
+        let after = negotiation.failed(sent, &failed, &mut self.http.formats().lock());
         match after {
             AfterRefusal::Fail => {}
-            AfterRefusal::OtherFormat => submission.first_error = Some(failure.error.clone()),
+            AfterRefusal::OtherFormat => {
+                if sent.is_trial {
+                    debug!("{}; sending it as JSON", failure.error);
+                }
+                submission.first_error = Some(failure.error.clone());
+            }
             AfterRefusal::FailAsFirst => {
                 failure.error = submission.first_error.take().unwrap_or_else(|| failure.error.clone());
             }
             AfterRefusal::FailForFormat => {
-                let (chosen, other) = match format {
+                let (chosen, other) = match sent.format {
                     WireFormat::Json => ("JSON", "protobuf"),
                     WireFormat::Protobuf => ("protobuf", "JSON"),
                 };

@@ -46,6 +46,14 @@ pub struct ClientConfig {
     pub fwdbwd_max_chunk_bytes_count: usize,
     /// The estimated bytes of chunks that may be sent at the same time. Defaults to 50 000 000. Not used: this client sends one.
     pub fwdbwd_dispatch_bytes_semaphore_size: usize,
+    /// Whether the service wants forward and backward passes in protobuf. Not said by default: clients since 0.25.0 do not read it,
+    /// and send protobuf.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proto_write_fwdbwd: Option<bool>,
+    /// Whether it takes forward passes as `forward_backward` with `forward_only`. Defaults to false, which is left out, for the same
+    /// reason.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fwd_via_fwdbwd: bool,
     /// Whether the bodies of forward and backward passes are compressed with zstd. Defaults to false.
     pub proto_compress_fwdbwd: bool,
     /// The estimated bytes of samples that may be submitted at the same time. Defaults to 10 485 760.
@@ -84,6 +92,8 @@ impl Default for ClientConfig {
             fwdbwd_max_chunk_len: 1024,
             fwdbwd_max_chunk_bytes_count: 5_000_000,
             fwdbwd_dispatch_bytes_semaphore_size: 50_000_000,
+            proto_write_fwdbwd: None,
+            fwd_via_fwdbwd: false,
             proto_compress_fwdbwd: false,
             sample_dispatch_bytes_semaphore_size: 10_485_760,
             sample_max_concurrent_requests: 2000,

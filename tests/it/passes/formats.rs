@@ -1,12 +1,13 @@
 //! The format of a pass is found out, once for each service, and nothing is run twice.
 
-use tinkex::types::{AdamParams, Datum, ImageAssetPointerChunk, ImageFormat, LoraConfig, LossFn, ModelInput};
+use tinkex::types::{AdamParams, Datum, LoraConfig, LossFn};
 use tinkex::{ErrorKind, TrainingClient, Wire};
 
 use super::{counted, datum, generation, number, official, sent, start, trainer};
 use crate::support::connect;
 use crate::support::pass_server::{
-    BOTH, CONTIGUOUS, GENERATIONS, Generation, JSON_ONLY, PROTOBUF_ONLY, PassServer, WITHOUT_FORWARD,
+    BOTH, BOTH_BY_ACCEPT, CONTIGUOUS, GENERATIONS, Generation, JSON_ONLY, PROTOBUF_ONLY, PROTOBUF_RESULTS, PassServer,
+    WITHOUT_FORWARD,
 };
 
 /// A step of each kind. Their results tell what was run.
@@ -61,13 +62,16 @@ fn a_service_refuses_a_format_once() {
     let protobuf = [("forward_backward", "protobuf"); 2];
     let both = [("forward_backward", "json"), ("forward_backward", "protobuf"), ("forward_backward", "protobuf")];
     let without_forward = [("forward_backward", "json"), ("forward", "json"), ("forward_backward", "protobuf")];
-    let later = [("forward_backward", "json"), ("forward_backward", "protobuf")];
+    let tried = [("forward_backward", "protobuf"), ("forward", "json")];
+    let failed = [("forward_backward", "protobuf"), ("forward_backward", "json"), ("forward", "json")];
     for (row, first, second) in [
         (JSON_ONLY, &json[..], &json[..]),
         (PROTOBUF_ONLY, &both, &protobuf),
         (CONTIGUOUS, &both, &protobuf),
         (BOTH, &json, &json),
-        (WITHOUT_FORWARD, &without_forward, &later),
+        (BOTH_BY_ACCEPT, &json, &tried),
+        (PROTOBUF_RESULTS, &json, &failed),
+        (WITHOUT_FORWARD, &without_forward, &protobuf),
     ] {
         let expected: Vec<_> =
             [first, second].concat().iter().map(|(path, format)| ((*path).to_owned(), *format)).collect();
@@ -159,12 +163,12 @@ fn a_missing_model_is_no_missing_path() {
 fn what_protobuf_cannot_hold_is_not_sent() {
     let (server, service) = generation(PROTOBUF_ONLY);
     let trainer = trainer(service.config());
-    let image = ImageAssetPointerChunk::new("s3://bucket/img.jpg", ImageFormat::Jpeg, 10, 20, 5);
     let mut batch: Vec<Datum> = counted(2000).to_vec();
-    batch.push(Datum::new(ModelInput::from_tokens([1]).chunk(image)));
+    batch.push(datum(&[u32::MAX]));
     let error = trainer.forward_backward(batch, LossFn::CrossEntropy).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(error.to_string().contains("datum 2000") && !error.may_have_taken_effect(), "{error}");
+    assert!(error.to_string().contains("does not fit int32 (datum 2000)"), "{error}");
+    assert!(!error.may_have_taken_effect());
     trainer.optim_step(AdamParams::default()).unwrap();
     assert_eq!(server.order(), [("optim_step", 1)]);
 }

@@ -5,6 +5,7 @@ mod formats;
 mod numbers;
 mod refused;
 mod repeated;
+mod trials;
 
 use tinkex::types::{Batch, Datum, LoraConfig, ModelInput};
 use tinkex::{Config, ConfigBuilder, Proxy, TrainingClient};

@@ -61,7 +61,7 @@ fn a_custom_loss_works_everywhere() {
         let paths: Vec<_> = runs.iter().map(|run| run.path).collect();
         assert_eq!(paths, ["forward", "forward_backward", "optim_step"], "{name}");
         assert_eq!(runs[1].data[0].inputs["weights"], [-2.0, -2.0, -2.0], "{name}: the negative gradients");
-        let form = if double.server().json_passes { Form::Json } else { Form::Protobuf };
+        let form = if double.server().refuses_protobuf.is_some() { Form::Json } else { Form::Protobuf };
         assert_eq!(runs[1].form, form, "{name}");
     });
 }
