@@ -45,12 +45,12 @@ impl PollerHandle {
 
     /// Registers a client, which takes its turns in the poll queue. The promises of an `ordered` one finish in the order in
     /// which they were made.
-    pub(crate) fn new_client(&self, ordered: bool) -> PollClient {
-        PollClient { id: ClientId(self.0.next_client.fetch_add(1, Ordering::Relaxed)), ordered, target: None }
+    pub(crate) fn new_client(&self, ordered: bool) -> Arc<PollClient> {
+        Arc::new(PollClient { id: self.new_client_id(), ordered, target: None })
     }
 
     /// Registers a sampling client whose samples are polled together, and whose sequence numbers begin with this one.
-    pub(crate) fn new_sampler(&self, sampling_session_id: &str, first_seq_id: u64) -> PollClient {
+    pub(crate) fn new_sampler(&self, sampling_session_id: &str, first_seq_id: u64) -> Arc<PollClient> {
         let target = SamplingTarget {
             sampling_session_id: sampling_session_id.into(),
             clone_number: first_seq_id / NUMBERS_PER_CLONE,
@@ -58,7 +58,11 @@ impl PollerHandle {
             cursor: AtomicU64::new(0),
             is_single: AtomicBool::new(false),
         };
-        PollClient { target: Some(Arc::new(target)), ..self.new_client(false) }
+        Arc::new(PollClient { id: self.new_client_id(), ordered: false, target: Some(Arc::new(target)) })
+    }
+
+    fn new_client_id(&self) -> ClientId {
+        ClientId(self.0.next_client.fetch_add(1, Ordering::Relaxed))
     }
 
     fn new_ticket(&self) -> Ticket {

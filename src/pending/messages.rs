@@ -17,7 +17,7 @@ use crate::types::RequestKind;
 use crate::types::wire::RetrieveFuturesResponse;
 
 /// Who made a request: clients take turns, and the promises of an ordered one finish in order.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct PollClient {
     pub(super) id: ClientId,
     pub(super) ordered: bool,
@@ -44,7 +44,7 @@ pub(crate) struct SamplingTarget {
 pub(crate) struct TrackedPromise {
     pub(super) request_id: Arc<str>,
     pub(super) kind: RequestKind,
-    pub(super) client: PollClient,
+    pub(super) client: Arc<PollClient>,
     pub(super) completer: Completer,
     /// The duration of the submission in seconds. A number, since it is half the size of a `Duration`.
     pub(super) round_trip: f64,
@@ -99,7 +99,7 @@ impl TrackedPromise {
     pub(crate) fn new(
         request_id: impl Into<Arc<str>>,
         kind: RequestKind,
-        client: PollClient,
+        client: Arc<PollClient>,
         completer: Completer,
         config: &Config,
         submitted_at: Instant,

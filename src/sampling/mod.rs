@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use many::{SampleMany, SampleProgress};
-use parking_lot::Mutex;
 pub use retry_config::RetryConfig;
 pub use sample_options::SampleOptions;
 pub use sampler_options::SamplerOptions;
@@ -28,7 +27,7 @@ use crate::pending::{CallHandle, CallMode, Pending, PollingSession, Received, Su
 use crate::session::Task;
 use crate::types::{ModelInput, SampleResponse, SamplingParams};
 use results::Expected;
-use submit::{SampleJob, Sampler, SequenceIds};
+use submit::{SampleJob, Sampler};
 
 /// Samples from one model. Cheap to clone; all clones share one sequence of samples. Other processes can sample from the same
 /// model with a [handle](SamplingClient::get_sampler_handle).
@@ -272,7 +271,6 @@ impl SamplingClient {
         options.validate().map_err(named)?;
         let expected = Expected::of(&options.prompt, &options.settings)?;
         let num_samples = options.settings.num_samples;
-        let sequence_ids: SequenceIds = Arc::new(Mutex::default());
         let (handle, completer) = CallHandle::new(operation);
         if mode.blocks() {
             handle.wait_from_start();
@@ -282,12 +280,10 @@ impl SamplingClient {
         settings.record_stability_info = self.record_stability_info;
         let mut job = SampleJob {
             sampler: Arc::clone(&self.sampler),
-            prompt: self.sampler.keep(&prompt),
-            settings: settings.clone(),
+            asked: self.sampler.keep(&prompt, settings),
             completer,
             deadline: mode.deadline(),
             retry: Arc::clone(&self.retry),
-            sequence_ids: Arc::clone(&sequence_ids),
             reservation: None,
             expired: 0,
         };
@@ -302,7 +298,7 @@ impl SamplingClient {
             let task: Task = Box::new(move || job.run());
             session.submitters().submit(task).map_err(|(_, error)| error.with_operation(operation))?;
         }
-        Ok((call, Finish { num_samples, expected, sequence_ids }))
+        Ok((call, Finish { num_samples, expected }))
     }
 
     fn blocking(&self) -> CallMode {
@@ -321,17 +317,16 @@ impl SamplingClient {
 struct Finish {
     num_samples: u32,
     expected: Option<Box<Expected>>,
-    sequence_ids: SequenceIds,
 }
 
 impl Finish {
     /// The response with the sequences that were asked for, named as the promise did.
-    fn sequences(self, received: Received<SampleResponse>) -> Result<SampleResponse> {
+    fn sequences(self, mut received: Received<SampleResponse>) -> Result<SampleResponse> {
         let (asked, found) = (self.num_samples, received.result.sequences.len());
         if found != asked as usize {
             return Err(received.unfit(format!("the response has {found} sequences, not {asked}")));
         }
-        let ids = std::mem::take(&mut *self.sequence_ids.lock());
+        let ids = std::mem::take(&mut received.part_ids);
         let mut response = self.numbers(received)?;
         // A server that gave another number of ids does not say which sequence is which.
         if ids.len() == response.sequences.len() {

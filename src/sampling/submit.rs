@@ -22,9 +22,6 @@ use crate::threads::{Pool, Reservation, Slots};
 use crate::types::wire::Promise;
 use crate::types::{ModelInput, RequestKind, TokenizerPackage};
 
-/// The ids of the sequences of a sample, from its last promise.
-pub(super) type SequenceIds = Arc<Mutex<Box<[String]>>>;
-
 /// What all submissions of a sampling client share. Threads hold it, so it does not hold the session.
 pub(super) struct Sampler {
     pub(super) sampling_session_id: String,
@@ -32,26 +29,30 @@ pub(super) struct Sampler {
     limiter: Arc<SamplingLimiter>,
     poller: PollerHandle,
     submitters: Weak<Pool<Task>>,
-    client: PollClient,
+    client: Arc<PollClient>,
     /// The client that opened the sampling session starts with 0, each other one with a number of its own.
     numbers: SampleNumbers,
-    /// The prompt of the last sample, while a sample of it is pending.
-    last_prompt: Mutex<Weak<ModelInput>>,
+    /// What the last sample is of, while such a sample is pending.
+    last_asked: Mutex<Weak<Asked>>,
     /// One for each sample from its submission to its result, if the service limits them.
     slots: Option<Arc<Slots<SampleJob>>>,
     base_model: OnceLock<String>,
     tokenizer_package: OnceLock<Option<TokenizerPackage>>,
 }
 
+/// What is asked for. Samples keep it, to be submitted again; thousands of them may be of the same.
+pub(super) struct Asked {
+    prompt: Arc<ModelInput>,
+    settings: SampleSettings,
+}
+
 /// One sample to submit.
 pub(super) struct SampleJob {
     pub(super) sampler: Arc<Sampler>,
-    pub(super) prompt: Arc<ModelInput>,
-    pub(super) settings: SampleSettings,
+    pub(super) asked: Arc<Asked>,
     pub(super) completer: Completer,
     pub(super) deadline: Option<Deadline>,
     pub(super) retry: Arc<RetryConfig>,
-    pub(super) sequence_ids: SequenceIds,
     /// Its place in the queue, until it is its turn.
     pub(super) reservation: Option<Reservation>,
     /// How many times its promise has expired.
@@ -77,7 +78,7 @@ impl Sampler {
             poller: session.poller().clone(),
             submitters: Arc::downgrade(session.inner().submitters()),
             numbers: SampleNumbers::new(first_seq_id),
-            last_prompt: Mutex::default(),
+            last_asked: Mutex::default(),
             base_model: OnceLock::new(),
             tokenizer_package: OnceLock::new(),
         }
@@ -101,15 +102,18 @@ impl Sampler {
         self.tokenizer_package.get_or_init(|| package);
     }
 
-    /// A copy of the prompt that a sample keeps, to be submitted again. Consecutive samples of one prompt share the copy, and
-    /// comparing two prompts takes no longer than copying one.
-    pub(super) fn keep(&self, prompt: &ModelInput) -> Arc<ModelInput> {
-        let last = self.last_prompt.lock().upgrade();
-        last.filter(|last| **last == *prompt).unwrap_or_else(|| {
-            let kept = Arc::new(prompt.clone());
-            *self.last_prompt.lock() = Arc::downgrade(&kept);
-            kept
-        })
+    /// Consecutive samples of one prompt share a copy of it, and all that is asked for if that is the same. Comparing two prompts
+    /// takes no longer than copying one.
+    pub(super) fn keep(&self, prompt: &ModelInput, settings: SampleSettings) -> Arc<Asked> {
+        let last = self.last_asked.lock().upgrade().filter(|last| *last.prompt == *prompt);
+        let prompt = match last {
+            Some(last) if last.settings == settings => return last,
+            Some(last) => Arc::clone(&last.prompt),
+            None => Arc::new(prompt.clone()),
+        };
+        let asked = Arc::new(Asked { prompt, settings });
+        *self.last_asked.lock() = Arc::downgrade(&asked);
+        asked
     }
 }
 
@@ -133,10 +137,8 @@ impl SampleJob {
             Ok(promise) => {
                 let sampler = Arc::clone(&self.sampler);
                 let config = sampler.http.config();
-                *self.sequence_ids.lock() = promise.sample_sequence_ids.unwrap_or_default().into();
-                let SampleJob {
-                    sampler: own, prompt, settings, completer, deadline, retry, sequence_ids, expired, ..
-                } = self;
+                let SampleJob { sampler: own, asked, completer, deadline, retry, expired, .. } = self;
+                completer.name_parts(promise.sample_sequence_ids.unwrap_or_default().into());
                 let service = sampler.http.client_config();
                 let timeout_progress = retry.progress().unwrap_or(match service.sample_enable_stuck_detection {
                     true => config.timeout_progress(),
@@ -146,24 +148,14 @@ impl SampleJob {
                 let resubmission = wait.map(|wait| {
                     Resubmission::after(wait, move |completer| {
                         let (sampler, expired, reservation) = (own, expired + 1, None);
-                        SampleJob {
-                            sampler,
-                            prompt,
-                            settings,
-                            completer,
-                            deadline,
-                            retry,
-                            sequence_ids,
-                            reservation,
-                            expired,
-                        }
-                        .run_in_pool();
+                        SampleJob { sampler, asked, completer, deadline, retry, reservation, expired }.run_in_pool();
                     })
                 });
                 let (id, kind) = (promise.request_id, RequestKind::Sample);
-                let promise = TrackedPromise::new(id, kind, sampler.client.clone(), completer, config, submitted_at)
-                    .timeout_progress(timeout_progress)
-                    .resubmission(resubmission);
+                let promise =
+                    TrackedPromise::new(id, kind, Arc::clone(&sampler.client), completer, config, submitted_at)
+                        .timeout_progress(timeout_progress)
+                        .resubmission(resubmission);
                 sampler.poller.track(promise);
             }
             Err(error) => self.completer.complete(Err(error)),
@@ -183,7 +175,8 @@ impl SampleJob {
         let limits = http.waiting(&Limits { deadline: self.deadline, ..http.limits(operation, Purpose::Sampling) });
         self.completer.set_submission(&limits.handle);
         let (mut number, mut body) = (None, None::<Vec<u8>>);
-        let estimate = estimate(&self.prompt);
+        let Asked { prompt, settings } = &*self.asked;
+        let estimate = estimate(prompt);
         let pause = pause_after_refusal(estimate);
         // Only a 429 is retried here, without a wait: the limiter makes all samples of the key wait together. Other failures are
         // retried by `Http::send`, within the submit window and while the permit is held.
@@ -204,10 +197,7 @@ impl SampleJob {
                         // for that number before.
                         let seq_id = *number.insert(self.sampler.numbers.take());
                         let sampling_session_id = &self.sampler.sampling_session_id;
-                        body.insert(to_json(
-                            operation,
-                            &self.settings.request(&self.prompt, sampling_session_id, seq_id),
-                        )?)
+                        body.insert(to_json(operation, &settings.request(prompt, sampling_session_id, seq_id))?)
                     }
                 };
                 let request = Request {

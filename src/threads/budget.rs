@@ -10,7 +10,10 @@ use crate::process::Process;
 /// The capacity of a queue, in calls and bytes. A single call that is larger than the whole budget is admitted when the queue
 /// is empty; otherwise it could never be sent.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget {
+pub(crate) struct Budget(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     used: Arc<Monitor<Used>>,
     clock: Clock,
     process: Process,
@@ -43,7 +46,8 @@ pub(crate) struct Reservation {
 
 impl Budget {
     pub(crate) fn new(clock: Clock, max_calls: usize, max_bytes: usize) -> Self {
-        Budget { used: Monitor::new(Used::default()), clock, process: Process::current(), max_calls, max_bytes }
+        let used = Monitor::new(Used::default());
+        Budget(Arc::new(Shared { used, clock, process: Process::current(), max_calls, max_bytes }))
     }
 
     /// Takes a place for a call of `bytes` bytes.
@@ -53,14 +57,15 @@ impl Budget {
     /// The queue is full ([`ErrorKind::QueueFull`]), is still full at the deadline ([`ErrorKind::Timeout`]), or is closed
     /// ([`ErrorKind::Closed`]), also in a fork.
     pub(crate) fn reserve(&self, bytes: usize, on_full: OnFull) -> Result<Reservation> {
-        self.process.check()?;
-        let began = self.clock.now();
-        let mut used = self.used.lock();
+        let Shared { used: monitor, clock, process, max_calls, max_bytes } = &*self.0;
+        process.check()?;
+        let began = clock.now();
+        let mut used = monitor.lock();
         loop {
             if used.closed {
                 return Err(Error::closed());
             }
-            if used.calls == 0 || (used.calls < self.max_calls && bytes <= self.max_bytes.saturating_sub(used.bytes)) {
+            if used.calls == 0 || (used.calls < *max_calls && bytes <= max_bytes.saturating_sub(used.bytes)) {
                 used.calls += 1;
                 used.bytes = used.bytes.saturating_add(bytes);
                 return Ok(Reservation { budget: self.clone(), bytes });
@@ -69,9 +74,9 @@ impl Budget {
                 OnFull::Fail => return Err(self.full(&used)),
                 OnFull::WaitUntil(deadline) => deadline,
             };
-            if self.clock.wait_until(&self.used, &mut used, deadline) {
+            if clock.wait_until(monitor, &mut used, deadline) {
                 let full = self.full(&used);
-                let elapsed = self.clock.now().saturating_duration_since(began);
+                let elapsed = clock.now().saturating_duration_since(began);
                 let error = Error::timeout(Limit::Operation);
                 return Err(error.with_last_word(Limit::Operation, full.message(), 0, elapsed).with_source(full));
             }
@@ -80,8 +85,8 @@ impl Budget {
 
     /// Ends every wait for space, and refuses further calls.
     pub(crate) fn close(&self) {
-        self.used.lock().closed = true;
-        self.used.notify_all();
+        self.0.used.lock().closed = true;
+        self.0.used.notify_all();
     }
 
     fn full(&self, used: &Used) -> Error {
@@ -93,14 +98,15 @@ impl Budget {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if !self.budget.process.is_current() {
+        let Shared { used: monitor, process, .. } = &*self.budget.0;
+        if !process.is_current() {
             return;
         }
-        let mut used = self.budget.used.lock();
+        let mut used = monitor.lock();
         used.calls = used.calls.saturating_sub(1);
         used.bytes = used.bytes.saturating_sub(self.bytes);
         drop(used);
-        self.budget.used.notify_all();
+        monitor.notify_all();
     }
 }
 

@@ -12,5 +12,5 @@ mod thread_options;
 pub(crate) use budget::{Budget, OnFull, Reservation};
 pub(crate) use owned::{OwnedThread, panic_text};
 pub(crate) use pool::Pool;
-pub(crate) use slots::Slots;
+pub(crate) use slots::{Slot, Slots};
 pub(crate) use thread_options::ThreadOptions;

@@ -19,39 +19,51 @@ struct State<T> {
 }
 
 /// A slot, freed on drop.
-pub(crate) struct Slot<T>(Arc<Slots<T>>);
+pub(crate) struct Slot(Arc<dyn Free + Send + Sync>);
 
-impl<T> Slots<T> {
+/// The slots of any items.
+trait Free {
+    fn free(&self);
+}
+
+impl<T: Send + 'static> Slots<T> {
     pub(crate) fn new(max: usize, resume: fn(T) -> bool) -> Arc<Self> {
         Arc::new(Slots { state: Mutex::new(State { taken: 0, waiting: VecDeque::new() }), max, resume })
     }
 
     /// Takes a slot for an item, and returns both. If there is none, keeps the item until one is free.
-    pub(crate) fn take(self: &Arc<Self>, item: T) -> Option<(T, Slot<T>)> {
+    pub(crate) fn take(self: &Arc<Self>, item: T) -> Option<(T, Slot)> {
         let mut state = self.state.lock();
         if state.taken < self.max {
             state.taken += 1;
-            return Some((item, Slot(Arc::clone(self))));
+            let slots = Arc::clone(self);
+            return Some((item, Slot(slots)));
         }
         state.waiting.push_back(item);
         None
     }
 }
 
-impl<T> Drop for Slot<T> {
-    fn drop(&mut self) {
+impl<T: Send> Free for Slots<T> {
+    fn free(&self) {
         let mut next = {
-            let mut state = self.0.state.lock();
+            let mut state = self.state.lock();
             state.taken -= 1;
             state.waiting.pop_front()
         };
         // Without the lock. If there are no threads any more, nothing else would end the items that wait.
         while let Some(item) = next {
-            if (self.0.resume)(item) {
+            if (self.resume)(item) {
                 return;
             }
-            next = self.0.state.lock().waiting.pop_front();
+            next = self.state.lock().waiting.pop_front();
         }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.free();
     }
 }
 

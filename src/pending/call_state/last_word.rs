@@ -36,7 +36,7 @@ impl Submission {
 impl CallState {
     /// What was heard last of a request that is not completed; `None` if nothing is wrong with it.
     pub(in crate::pending) fn last_word(&self) -> Option<LastWord> {
-        self.requests.iter().filter(|request| !request.completed).find_map(|request| {
+        self.requests().filter(|request| !request.completed).find_map(|request| {
             let attempts = request.attempts.as_ref()?;
             Some(LastWord { reason: attempts.failure()?, tries: attempts.attempts() })
         })
@@ -51,7 +51,7 @@ impl Completer {
         if state.has_ended_unaccepted() {
             return Err(abandoned());
         }
-        let own = &mut state.requests[self.index];
+        let own = state.request(self.index);
         (own.attempts, own.is_withdrawn) = (Some(Arc::clone(request)), false);
         Ok(())
     }
@@ -59,6 +59,6 @@ impl Completer {
     /// What was heard last of the promise; `None` if nothing is wrong with it.
     pub(in crate::pending) fn set_last_word(&self, last_word: Option<LastWord>) {
         let attempts = last_word.map(|LastWord { reason, tries }| Arc::new(RequestHandle::failed(reason, tries)));
-        self.state.lock().requests[self.index].attempts = attempts;
+        self.state.lock().request(self.index).attempts = attempts;
     }
 }

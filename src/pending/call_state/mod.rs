@@ -16,6 +16,7 @@ mod received;
 use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::{iter, mem};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::warn;
@@ -30,6 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::RequestHandle;
 use crate::rules::json_numbers;
 use crate::rules::poll_queue::Ticket;
+use crate::threads::Slot;
 use crate::types::PromiseResult;
 
 /// A decoded result on its way from a pool thread to the caller.
@@ -48,14 +50,17 @@ pub(crate) enum ResultBody<'a> {
 /// The state of a call.
 #[derive(Default)]
 pub(crate) struct CallState {
-    requests: Vec<RequestState>,
-    incomplete: usize,
+    /// Most calls have one request, which then needs no memory of its own.
+    first: RequestState,
+    /// The further ones, in order.
+    more: Vec<RequestState>,
+    incomplete: u32,
     /// The error of the first request that failed.
     error: Option<Error>,
     /// Nobody will take the result.
     abandoned: bool,
     /// The number of waiting threads.
-    waiters: usize,
+    waiters: u32,
     listeners: Option<Box<Listeners>>,
 }
 
@@ -75,6 +80,8 @@ struct RequestState {
     attempts: Option<Arc<RequestHandle>>,
     ticket: Option<Ticket>,
     result: Option<Decoded>,
+    /// The ids that the promise gave the parts of the result.
+    part_ids: Box<[String]>,
     written: bool,
     completed: bool,
     /// Whether abandoning the call cancels the submission.
@@ -82,6 +89,22 @@ struct RequestState {
 }
 
 impl CallState {
+    fn requests(&self) -> impl Iterator<Item = &RequestState> {
+        iter::once(&self.first).chain(&self.more)
+    }
+
+    fn requests_mut(&mut self) -> impl Iterator<Item = &mut RequestState> {
+        iter::once(&mut self.first).chain(&mut self.more)
+    }
+
+    /// The request with this number, from 0.
+    fn request(&mut self, index: u32) -> &mut RequestState {
+        match index {
+            0 => &mut self.first,
+            _ => &mut self.more[index as usize - 1],
+        }
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.incomplete == 0 || self.error.is_some()
     }
@@ -92,13 +115,13 @@ impl CallState {
 
     /// Whether any request of the call was written and may have an effect.
     pub(crate) fn was_written(&self) -> bool {
-        self.requests.iter().any(|request| request.written)
+        self.requests().any(|request| request.written)
     }
 
     /// The id of the first promise without a result, else of the first promise.
     pub(super) fn request_id(&self) -> Option<Arc<str>> {
-        let open = self.requests.iter().find(|request| !request.completed && request.request_id.is_some());
-        open.or(self.requests.first()).and_then(|request| request.request_id.clone())
+        let open = self.requests().find(|request| !request.completed && request.request_id.is_some());
+        open.unwrap_or(&self.first).request_id.clone()
     }
 
     /// A channel that has a message, or is disconnected, when the call is finished.
@@ -163,7 +186,7 @@ impl CallState {
     /// Takes the submissions that end with the call, to be ended without the lock.
     pub(super) fn take_submissions(&mut self) -> Vec<Submission> {
         let has_ended = self.has_ended_unaccepted();
-        let ended = self.requests.iter_mut().filter(|request| request.is_withdrawn || has_ended);
+        let ended = self.requests_mut().filter(|request| request.is_withdrawn || has_ended);
         let submission = |request: &mut RequestState| {
             Some(Submission { request: request.attempts.take()?, is_withdrawn: request.is_withdrawn })
         };
@@ -173,7 +196,7 @@ impl CallState {
     /// Whether the call has failed for its caller, and the server has accepted none of its requests. Otherwise the rest are
     /// sent: half a batch would be a different step.
     fn has_ended_unaccepted(&self) -> bool {
-        self.error.is_some() && self.requests.iter().all(|request| request.request_id.is_none())
+        self.error.is_some() && self.requests().all(|request| request.request_id.is_none())
     }
 
     /// Ends the call for its caller, whatever happens to its requests.
@@ -185,16 +208,18 @@ impl CallState {
     }
 
     fn open_tickets(&self) -> impl Iterator<Item = Ticket> {
-        self.requests.iter().filter(|request| !request.completed).filter_map(|request| request.ticket)
+        self.requests().filter(|request| !request.completed).filter_map(|request| request.ticket)
     }
 
     /// The results of the requests, in order, once all are complete. They can be taken once.
     pub(super) fn take<R: 'static>(&mut self) -> Result<Vec<Received<R>>> {
-        let results =
-            self.requests.iter_mut().filter_map(|request| Some((request.result.take()?, &request.request_id)));
+        let results = self.requests_mut().filter_map(|request| Some((request.result.take()?, request)));
         results
-            .map(|(result, request_id)| match result.downcast::<R>() {
-                Ok(result) => Ok(Received { result: *result, request_id: request_id.clone() }),
+            .map(|(result, request)| match result.downcast::<R>() {
+                Ok(result) => {
+                    let (request_id, part_ids) = (request.request_id.clone(), mem::take(&mut request.part_ids));
+                    Ok(Received { result: *result, request_id, part_ids })
+                }
                 Err(_) => Err(Error::new(
                     ErrorKind::Decode,
                     "the result was decoded into a type other than the requested one",
@@ -213,8 +238,7 @@ pub(crate) struct CallHandle<R> {
 impl<R: PromiseResult> CallHandle<R> {
     /// A call of one request, and its completer. [`Completer::add_request`] adds more.
     pub(crate) fn new(operation: &'static str) -> (Self, Completer) {
-        let requests = vec![RequestState::default()];
-        let state = Monitor::new(CallState { requests, incomplete: 1, ..CallState::default() });
+        let state = Monitor::new(CallState { incomplete: 1, ..CallState::default() });
         let decode = decode::<R>;
         let completer =
             Completer { operation, index: 0, decode, state: Arc::clone(&state), completed: false, held: None };
@@ -252,21 +276,21 @@ fn decode<R: PromiseResult>(body: ResultBody<'_>) -> Result<Decoded, String> {
 /// Completes one request of a call, with a result or an error.
 pub(crate) struct Completer {
     operation: &'static str,
-    index: usize,
+    index: u32,
     decode: Decode,
     state: Arc<Monitor<CallState>>,
     completed: bool,
-    /// Dropped when the request is completed.
-    held: Option<Box<dyn Any + Send>>,
+    /// Freed when the request is completed.
+    held: Option<Slot>,
 }
 
 impl Completer {
-    /// Holds something until the request is completed.
-    pub(crate) fn hold(&mut self, held: impl Any + Send) {
-        self.held = Some(Box::new(held));
+    /// Holds a slot until the request is completed.
+    pub(crate) fn hold(&mut self, slot: Slot) {
+        self.held = Some(slot);
     }
 
-    /// Whether it holds something.
+    /// Whether it holds a slot.
     pub(crate) fn is_holding(&self) -> bool {
         self.held.is_some()
     }
@@ -293,7 +317,7 @@ impl Completer {
     pub(crate) fn set_submission(&self, submission: &Arc<RequestHandle>) {
         let mut state = self.state.lock();
         let attempts = (!state.abandoned).then(|| Arc::clone(submission));
-        let request = &mut state.requests[self.index];
+        let request = state.request(self.index);
         (request.attempts, request.is_withdrawn) = (attempts, true);
         if state.abandoned {
             drop(state);
@@ -308,16 +332,16 @@ impl Completer {
         if state.error.is_some() && !state.was_written() {
             return Err(abandoned());
         }
-        state.requests[self.index].written = true;
+        state.request(self.index).written = true;
         Ok(())
     }
 
     /// Adds one more request to the call, after the others, and returns its completer. This one must not be complete yet.
     pub(crate) fn add_request(&self) -> Completer {
         let mut state = self.state.lock();
-        state.requests.push(RequestState::default());
+        state.more.push(RequestState::default());
         state.incomplete += 1;
-        let index = state.requests.len() - 1;
+        let index = state.more.len() as u32;
         drop(state);
         let (operation, decode, state) = (self.operation, self.decode, Arc::clone(&self.state));
         Completer { operation, index, decode, state, completed: false, held: None }
@@ -325,13 +349,18 @@ impl Completer {
 
     /// Takes the mark back: nothing of the request has reached the server.
     pub(crate) fn mark_unwritten(&self) {
-        self.state.lock().requests[self.index].written = false;
+        self.state.lock().request(self.index).written = false;
+    }
+
+    /// Records the ids that the promise gave the parts of the result.
+    pub(crate) fn name_parts(&self, ids: Box<[String]>) {
+        self.state.lock().request(self.index).part_ids = ids;
     }
 
     /// Records the promise of the server, and the ticket under which the poller will know it. Returns whether someone waits
     /// for it already, or `None` if nobody ever will. The caller keeps the state locked until the poller has the promise.
     pub(super) fn record_promise(&self, state: &mut CallState, request_id: &Arc<str>, ticket: Ticket) -> Option<bool> {
-        let request = &mut state.requests[self.index];
+        let request = state.request(self.index);
         request.written = true;
         request.request_id = Some(Arc::clone(request_id));
         (request.ticket, request.attempts, request.is_withdrawn) = (Some(ticket), None, false);
@@ -349,15 +378,14 @@ impl Completer {
     fn settle(&mut self, result: Result<Decoded>) -> Option<Error> {
         self.completed = true;
         let mut state = self.state.lock();
-        let others_written =
-            state.requests.iter().enumerate().any(|(index, request)| index != self.index && request.written);
-        let request = &mut state.requests[self.index];
+        let others_written = (0..).zip(state.requests()).any(|(index, request)| index != self.index && request.written);
+        let request = state.request(self.index);
         (request.completed, request.attempts) = (true, None);
         let request_id = request.request_id.clone();
         let mut unheard = None;
         state.incomplete = state.incomplete.saturating_sub(1);
         match result {
-            Ok(result) => state.requests[self.index].result = Some(result),
+            Ok(result) => state.request(self.index).result = Some(result),
             Err(error) => {
                 let error = match request_id {
                     Some(id) => error.with_request_id(id),
@@ -390,7 +418,7 @@ fn abandoned() -> Error {
 impl Drop for Completer {
     fn drop(&mut self) {
         if !self.completed {
-            let written = self.state.lock().requests[self.index].written;
+            let written = self.state.lock().request(self.index).written;
             let error = if std::thread::panicking() {
                 Error::new(ErrorKind::Panicked, "a thread of the client panicked")
                     .with_hint("see the log for the panic; close the client and connect again")

@@ -12,6 +12,8 @@ pub(in crate::pending) const WRONG_RESULT: &str = "this is a fault of the servic
 pub(crate) struct Received<R> {
     pub(crate) result: R,
     pub(crate) request_id: Option<Arc<str>>,
+    /// The ids that the promise gave the parts of the result.
+    pub(crate) part_ids: Box<[String]>,
 }
 
 impl<R> Received<R> {
@@ -22,7 +24,7 @@ impl<R> Received<R> {
 
     /// Takes the result if it is what was asked for.
     pub(crate) fn check(self, check: impl FnOnce(&mut R) -> Result<(), String>) -> Result<R> {
-        let Received { mut result, request_id } = self;
+        let Received { mut result, request_id, .. } = self;
         check(&mut result).map_err(|why| unfit(request_id.as_ref(), why))?;
         Ok(result)
     }

@@ -1,6 +1,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::threads::Slots;
 
 fn decoded(completer: &Completer, json: &str) -> Result<Decoded> {
     Ok((completer.decode())(ResultBody::Json(json.as_bytes())).unwrap())
@@ -237,14 +238,14 @@ fn json_is_no_protobuf() {
 }
 
 #[test]
-fn what_is_held_is_dropped_with_the_request() {
+fn a_slot_is_freed_with_the_request() {
     let (handle, mut completers) = call(1);
-    let held = Arc::new(());
+    let slots = Slots::new(1, |()| true);
     assert!(!completers[0].is_holding());
-    completers[0].hold(Arc::clone(&held));
-    assert!(completers[0].is_holding() && Arc::strong_count(&held) == 2);
+    completers[0].hold(slots.take(()).unwrap().1);
+    assert!(completers[0].is_holding() && slots.take(()).is_none());
     assert!(completers[0].operation() == "test" && Arc::ptr_eq(completers[0].state(), &handle.state));
     let result = decoded(&completers[0], "1");
     completers.remove(0).complete(result);
-    assert_eq!(Arc::strong_count(&held), 1);
+    assert!(slots.take(()).is_some());
 }

@@ -384,7 +384,7 @@ impl Worker {
         let payload = std::mem::replace(&mut promise.payload, Payload::Unknown);
         // Unlike the expired request, the new one can still be withdrawn.
         promise.completer.mark_unwritten();
-        let (client, request_id) = (promise.client.clone(), Arc::clone(&promise.request_id));
+        let (client, request_id) = (Arc::clone(&promise.client), Arc::clone(&promise.request_id));
         self.queue.remove(ticket);
         self.news.forget(ticket, false);
         self.resubmits.insert(at, ticket);

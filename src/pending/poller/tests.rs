@@ -16,7 +16,7 @@ fn track(poller: &Poller, config: &Config, resubmission: Option<Resubmission>) -
 }
 
 fn track_for(
-    client: PollClient,
+    client: Arc<PollClient>,
     poller: &Poller,
     config: &Config,
     resubmission: Option<Resubmission>,

@@ -24,7 +24,7 @@ use crate::types::wire::Promise;
 pub(super) struct Worker {
     http: Arc<Http>,
     poller: PollerHandle,
-    client: PollClient,
+    client: Arc<PollClient>,
     shared: Arc<Shared>,
     numbers: Numbers,
     /// The body of the last large request, for the next one.
@@ -104,7 +104,7 @@ impl Worker {
                     self.poller.track(TrackedPromise::new(
                         id,
                         kind,
-                        self.client.clone(),
+                        Arc::clone(&self.client),
                         completer,
                         config,
                         submitted_at,
