@@ -54,6 +54,7 @@ pub(crate) use json_body::{to_json, write_json};
 pub(crate) use request::{JSON, Limits, Method, Purpose, Redirects, Request, RetryMode};
 pub(crate) use response::Response;
 pub(crate) use retry::RetryDecision;
+pub(crate) use transport::Tending;
 pub(crate) use url::{encode_segment, external_url, is_url};
 pub(crate) use waits::Wait;
 
@@ -351,6 +352,11 @@ impl Http {
     /// Waits. Fails if the client is closed.
     pub(crate) fn pause_until(&self, at: Instant) -> Result<()> {
         self.pause(at, &RequestHandle::default())
+    }
+
+    /// Has the calling thread close idle connections in time, if it looks for them after this interval at the latest.
+    pub(crate) fn tend_connections(&self, interval: Duration) -> Option<Tending<'_>> {
+        (interval <= self.config.idle_retention()).then(|| self.agents.connections().tend())
     }
 
     /// Waits for the next attempt of a request. Fails if it is cancelled, its retries are ended or the client is closed.

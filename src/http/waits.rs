@@ -131,11 +131,12 @@ impl Shared {
             }
             state.wakes_at = state.log.due();
             let until = state.wakes_at.unwrap_or(now + retention);
-            let expired = self.clock.watch_until(&self.state, &mut state, Some(until));
-            if expired && state.log.is_empty() && state.wakes_at.is_none() {
+            // No need to stay after that: such a thread is started once in ten seconds at most.
+            if self.clock.watch_until(&self.state, &mut state, Some(until)) && state.log.is_empty() {
                 break;
             }
         }
+        state.wakes_at = None;
         state.is_running = false;
     }
 

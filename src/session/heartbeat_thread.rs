@@ -1,4 +1,5 @@
-//! Sends the session's heartbeats. Between them it asks for the settings of the service that may change, and renews the token.
+//! Sends the session's heartbeats. Between them it asks for the settings of the service that may change, renews the token, and closes
+//! connections that are idle for long.
 //!
 //! [`rules::heartbeat`](crate::rules::heartbeat) decides when missing ones are worth a warning, and when to stop.
 
@@ -8,7 +9,7 @@ use log::{debug, info, warn};
 
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind};
-use crate::http::{Http, Limits, Purpose, Request, RetryMode};
+use crate::http::{Http, Limits, Purpose, Request, RetryMode, Tending};
 use crate::rules::error_message::is_of_gateway;
 use crate::rules::heartbeat::{Action, HeartbeatResult, Liveness};
 use crate::rules::service_settings::refresh_after;
@@ -28,7 +29,13 @@ pub(super) fn run(http: &Http, session_id: &str, is_dynamic: bool) {
     let mut next = began + interval;
     let next_refresh = |now: Instant| now + refresh_after(&http.dynamic_config());
     let mut refresh = is_dynamic.then(|| next_refresh(began));
-    while http.pause_until([refresh, http.renewal_at()].into_iter().flatten().fold(next, Instant::min)).is_ok() {
+    let tending = http.tend_connections(interval);
+    let expiry = || tending.as_ref().and_then(Tending::due);
+    while http
+        .pause_until([refresh, http.renewal_at(), expiry()].into_iter().flatten().fold(next, Instant::min))
+        .is_ok()
+    {
+        tending.iter().for_each(Tending::close_expired);
         if next <= clock.now() {
             next = clock.now() + interval;
             if !beat(http, &body, &mut liveness) {

@@ -73,6 +73,10 @@ impl Agents {
         self.connections.close(group);
     }
 
+    pub(in crate::http) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
     /// Joins the thread that closes idle connections, once all agents are shut down.
     pub(in crate::http) fn join_by(&self, deadline: Instant) {
         self.connections.join_by(deadline);

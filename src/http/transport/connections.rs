@@ -1,7 +1,7 @@
 //! The connections of one client that no request uses, and what is known of the others.
 //!
 //! ureq's own pool looks at its connections only when a request uses it, and so keeps them open for ever after the last one. Here
-//! a thread closes them in time; it runs only while there are any. When the process has no descriptors left, they are closed at
+//! a thread closes them in time: one that the client has anyway, or one of its own, which runs only while there are any. When the process has no descriptors left, they are closed at
 //! once, and a request waits for one that another request gives up.
 
 use std::sync::{Arc, Weak};
@@ -71,6 +71,8 @@ struct State {
     groups: [GroupState; Group::COUNT],
     /// Whether the thread runs that closes them in time.
     is_watched: bool,
+    /// Whether another thread does that.
+    is_tended: bool,
     /// The polls that use connections, the longest first, and some that have ended.
     polls: Vec<Weak<RequestHandle>>,
     /// When a poll last gave its connection up.
@@ -110,7 +112,13 @@ impl Connections {
         };
         let groups = std::array::from_fn(|_| group());
         Arc::new(Connections {
-            state: Monitor::new(State { groups, is_watched: false, polls: Vec::new(), yielded_at: None }),
+            state: Monitor::new(State {
+                groups,
+                is_watched: false,
+                is_tended: false,
+                polls: Vec::new(),
+                yielded_at: None,
+            }),
             given_up: Monitor::new(GivenUp::default()),
             options,
             thread: Mutex::default(),
@@ -158,8 +166,7 @@ impl Connections {
             Some(route) if !own.closed => own.idle.put(route, connection, now),
             _ => Some(connection),
         };
-        let starts = !state.is_watched && state.due().is_some();
-        state.is_watched |= starts;
+        let starts = state.starts_watch();
         drop(state);
         drop(gone);
         if starts {
@@ -254,6 +261,14 @@ impl Connections {
         self.given_up.notify_all();
     }
 
+    /// Has the calling thread close idle connections in time, in place of a thread of its own. It must look at least as often as
+    /// they expire.
+    pub(in crate::http) fn tend(&self) -> Tending<'_> {
+        self.state.lock().is_tended = true;
+        self.state.notify_all();
+        Tending(self)
+    }
+
     fn start_watch(&self) {
         let (state, clock) = (Arc::clone(&self.state), self.options.clock.clone());
         match OwnedThread::spawn(&self.options, "idle", move || watch(&state, &clock)) {
@@ -283,18 +298,56 @@ impl Drop for Connections {
     }
 }
 
+/// The calling thread closes idle connections in time, until this is dropped.
+pub(crate) struct Tending<'a>(&'a Connections);
+
+impl Tending<'_> {
+    /// When the next one expires.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.0.state.lock().due()
+    }
+
+    /// Closes those whose time is over.
+    pub(crate) fn close_expired(&self) {
+        let expired = self.0.state.lock().take_expired(self.0.options.clock.now());
+        drop(expired);
+    }
+}
+
+impl Drop for Tending<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.is_tended = false;
+        let starts = state.starts_watch();
+        drop(state);
+        if starts {
+            self.0.start_watch();
+        }
+    }
+}
+
 impl State {
+    /// Whether a thread has to be started that closes idle connections; it then counts as running.
+    fn starts_watch(&mut self) -> bool {
+        let starts = !self.is_watched && !self.is_tended && self.due().is_some();
+        self.is_watched |= starts;
+        starts
+    }
+
+    fn take_expired(&mut self, now: Instant) -> Vec<AnyTransport> {
+        self.groups.iter_mut().flat_map(|group| group.idle.take_expired(now)).collect()
+    }
+
     fn due(&self) -> Option<Instant> {
         self.groups.iter().filter_map(|group| group.idle.due()).min()
     }
 }
 
-/// Closes connections whose time is over, until none is idle.
+/// Closes connections whose time is over, until none is idle or another thread does that.
 fn watch(monitor: &Arc<Monitor<State>>, clock: &Clock) {
     let mut state = monitor.lock();
-    loop {
-        let now = clock.now();
-        let expired: Vec<_> = state.groups.iter_mut().flat_map(|group| group.idle.take_expired(now)).collect();
+    while !state.is_tended {
+        let expired = state.take_expired(clock.now());
         if !expired.is_empty() {
             drop(state);
             drop(expired);

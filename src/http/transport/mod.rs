@@ -17,6 +17,7 @@ mod veil;
 
 pub(super) use agent::{Agents, proxy_for};
 pub(super) use connect_error::ConnectError;
+pub(crate) use connections::Tending;
 pub(super) use current::CurrentRequest;
 pub(crate) use redact::Hidden;
 pub(super) use redact::{SecretLines, mask, without_query};

@@ -164,6 +164,26 @@ fn idle_connections_close_in_time_without_another_request() {
 }
 
 #[test]
+fn the_heartbeats_thread_closes_idle_connections() {
+    let service = Service::start(healthy_service);
+    let manual = ManualClock::new();
+    let config = service.config().clock(manual.clock()).heartbeat_interval(Duration::from_secs(10));
+    let trainer = train(&connect(config.idle_retention(Duration::from_secs(15))).unwrap());
+    let optim_step = || {
+        trainer.optim_step(adam()).unwrap();
+        service.requests_to("optim_step").last().unwrap().connection
+    };
+    let first = optim_step();
+    for seconds in [10, 4] {
+        manual.advance(Duration::from_secs(seconds));
+    }
+    assert_eq!(optim_step(), first);
+    manual.advance(Duration::from_secs(15));
+    service.wait_for_disconnect(first);
+    assert_ne!(optim_step(), first);
+}
+
+#[test]
 fn idle_connections_kept_follow_those_in_use() {
     let config = || Config::builder().api_key("tml-k").base_url("http://127.0.0.1:1");
     for (config, kept) in [
