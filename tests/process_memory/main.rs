@@ -32,13 +32,24 @@ const COUNT: usize = 1_800;
 /// The maximum for each result: 1 KiB.
 const LIMIT: usize = 1024;
 
-/// The bytes per result of [`COUNT`] results, and the results. `flush` returns when all are submitted.
-fn each<T>(client: &ServiceClient, flush: &dyn Fn() -> Error, make: &dyn Fn() -> T) -> (usize, Vec<T>) {
+/// Of a connection: the smallest that the heads of the responses fit into, so that one more of them makes no difference.
+const BUFFER: usize = 1024;
+
+/// The bytes per result of [`COUNT`] results, and the results. `flush` returns when all are submitted. The service holds `polls`
+/// polls at a time.
+fn each<T>(
+    client: &ServiceClient,
+    (hold, polls): (&Hold, usize),
+    flush: &dyn Fn() -> Error,
+    make: &dyn Fn() -> T,
+) -> (usize, Vec<T>) {
     let live = || {
         assert_eq!(flush().status(), Some(400));
         // The poller takes its commands in order: when this one is ready, it has all the others.
         let ready = client.pending::<Value>("ready", RequestKind::OptimStep);
         ready.wait().unwrap();
+        // Otherwise a slow machine may start a poll, with its buffers and its record, only after the first count.
+        hold.wait_until(|state| state.held == polls);
         let counted = ALLOCATOR.stats();
         counted.bytes_allocated - counted.bytes_deallocated
     };
@@ -54,28 +65,30 @@ fn each<T>(client: &ServiceClient, flush: &dyn Fn() -> Error, make: &dyn Fn() ->
 #[test]
 fn an_unresolved_result_takes_under_one_kibibyte() {
     let _alone = ALONE.lock().unwrap();
-    let (service, _hold) = Hold::start();
-    let config =
-        Config::builder().api_key("tml-memory").base_url(service.url()).proxy(Proxy::Off).max_queued(2 * COUNT);
-    let client =
-        ServiceClient::connect(config.max_poll_connections(2).max_sampling_threads(1).build_with(|_| None).unwrap()).unwrap();
+    let config = |key: &str, service: &Service| {
+        let config = Config::builder().api_key(key).base_url(service.url()).proxy(Proxy::Off).telemetry(false);
+        let config = config.max_queued(2 * COUNT).max_poll_connections(2).max_sampling_threads(1);
+        config.connection_buffer(BUFFER).build_with(|_| None).unwrap()
+    };
+    let (service, hold) = Hold::start();
+    let client = ServiceClient::connect(config("tml-memory", &service)).unwrap();
     let (sampler, params) = (client.create_sampling_client("base").unwrap(), SamplingParams::default());
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     // Of 4000 bytes.
     let prompt = ModelInput::from_tokens(vec![7; 1000]);
     let flush = || sampler.submit_sample(&prompt, 2, &params).unwrap().wait().unwrap_err();
-    let (bytes, _samples) = each(&client, &flush, &|| sampler.submit_sample(&prompt, 1, &params).unwrap());
+    let (bytes, _samples) = each(&client, (&hold, 2), &flush, &|| sampler.submit_sample(&prompt, 1, &params).unwrap());
     assert!(bytes < LIMIT, "a sample takes {bytes} bytes");
-    let (service, _hold) = Hold::start_together();
-    let config = Config::builder().api_key("tml-together").base_url(service.url()).proxy(Proxy::Off);
-    let config = config.max_queued(2 * COUNT).max_poll_connections(2).max_sampling_threads(1);
-    let together = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
+    let (service, hold_together) = Hold::start_together();
+    let together = ServiceClient::connect(config("tml-together", &service)).unwrap();
     let sampler = together.create_sampling_client("base").unwrap();
     let flush = || sampler.submit_sample(&prompt, 2, &params).unwrap().wait().unwrap_err();
-    let (bytes, _samples) = each(&together, &flush, &|| sampler.submit_sample(&prompt, 1, &params).unwrap());
+    let (bytes, _samples) =
+        each(&together, (&hold_together, 1), &flush, &|| sampler.submit_sample(&prompt, 1, &params).unwrap());
     assert!(bytes < LIMIT, "a sample that is polled with others takes {bytes} bytes");
     let flush = || trainer.unload_model().unwrap_err();
-    let (bytes, _steps) = each(&client, &flush, &|| trainer.submit_optim_step(AdamParams::default()).unwrap());
+    let (bytes, _steps) =
+        each(&client, (&hold, 2), &flush, &|| trainer.submit_optim_step(AdamParams::default()).unwrap());
     assert!(bytes < LIMIT, "a training step takes {bytes} bytes");
 }
 
