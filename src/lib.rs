@@ -49,6 +49,8 @@
     doc = "- `chat` (feature `chat`) writes conversations as a chat model wants them: prompts, training examples with the right"
 )]
 //!   tokens trained; and reads replies back.
+//! - [`losses`] has those that the service has not: preferences between pairs, and distillation.
+//! - [`rl`] has what reinforcement learning needs beside the calls: rollouts, advantages, training examples, metrics.
 //! - [`toolkit`] has what most programs need beside the calls: datums from tokens, the loss per token, files that record a run.
 //! - [`hyperparams`] has learning rates, their schedules, and the number of parameters of an adapter.
 //! - [`cost`] counts tokens, and says what they cost.
@@ -139,12 +141,12 @@ mod http;
 pub mod hyperparams;
 #[cfg(feature = "local")]
 pub mod local;
-#[cfg(feature = "ndarray")]
 pub mod losses;
 mod observer;
 mod pending;
 mod process;
 pub mod rest;
+pub mod rl;
 mod rules;
 mod sampling;
 mod service;

@@ -47,7 +47,6 @@ impl Error {
     }
 
     /// The error of a function that the program passed in, with the original error as the source.
-    #[cfg_attr(not(feature = "ndarray"), expect(dead_code, reason = "custom losses need ndarray"))]
     pub(crate) fn callback(what: &str, source: Box<dyn StdError + Send + Sync>) -> Self {
         let mut error = Error::new(ErrorKind::Callback, format!("{what} failed"));
         error.0.source = Some(source.into());

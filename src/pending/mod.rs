@@ -34,6 +34,7 @@ pub(crate) use messages::{PollClient, TrackedPromise};
 pub(crate) use poller::Poller;
 pub(crate) use polling_session::PollingSession;
 pub(crate) use resubmit::Resubmission;
+pub(crate) use wait_many::Waker;
 pub use wait_many::{AsCompleted, as_completed, wait_all, wait_any};
 
 use crate::clock::Monitor;

@@ -150,6 +150,19 @@ impl<T> AsCompleted<T> {
         self.watch.add(index, pending);
     }
 
+    /// What wakes [`next_or_woken`](AsCompleted::next_or_woken).
+    pub(crate) fn waker(&self) -> Waker {
+        Waker(self.watch.sender.clone())
+    }
+
+    /// The next result, or `Some(None)` when it was woken.
+    pub(crate) fn next_or_woken(&mut self) -> Option<Option<(usize, Result<T>)>> {
+        match self.watch.next()? {
+            WOKEN => Some(None),
+            index => Some(Some((index, self.watch.remove(index)?.take()))),
+        }
+    }
+
     /// The number of results that were not yielded yet.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -173,9 +186,11 @@ impl<T> Iterator for AsCompleted<T> {
     type Item = (usize, Result<T>);
 
     fn next(&mut self) -> Option<(usize, Result<T>)> {
-        let index = self.watch.next()?;
-        let pending = self.watch.remove(index)?;
-        Some((index, pending.take()))
+        loop {
+            if let Some(next) = self.next_or_woken()? {
+                return Some(next);
+            }
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -188,6 +203,20 @@ impl<T> ExactSizeIterator for AsCompleted<T> {}
 impl<T> fmt::Debug for AsCompleted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsCompleted").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Wakes [`AsCompleted::next_or_woken`] from any thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Waker(Sender<usize>);
+
+/// The index of a call that no list has.
+const WOKEN: usize = usize::MAX;
+
+impl Waker {
+    pub(crate) fn wake(&self) {
+        // Without a receiver nobody waits.
+        let _ = self.0.send(WOKEN);
     }
 }
 

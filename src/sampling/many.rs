@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{SampleOptions, SamplingClient};
 use crate::error::Result;
-use crate::pending::AsCompleted;
+use crate::pending::{AsCompleted, Waker};
 use crate::types::SampleResponse;
 
 impl SamplingClient {
@@ -133,6 +133,29 @@ where
         in_order(self.collect())
     }
 
+    /// What wakes [`next_or_woken`](SampleMany::next_or_woken).
+    pub(crate) fn waker(&self) -> Waker {
+        self.in_flight.waker()
+    }
+
+    /// As `next`, or `Some(None)` when it was woken.
+    pub(crate) fn next_or_woken(&mut self) -> Option<Option<(usize, Result<SampleResponse>)>> {
+        let next = match self.fill() {
+            Some(refused) => refused,
+            None => match self.in_flight.next_or_woken()? {
+                Some(next) => next,
+                None => return Some(None),
+            },
+        };
+        self.progress.done += 1;
+        self.progress.failed += usize::from(next.1.is_err());
+        let progress = self.progress;
+        if let Some(report) = &mut self.on_progress {
+            report(progress);
+        }
+        Some(Some(next))
+    }
+
     /// Submits requests as long as there is room. Returns the error of one that could not be submitted.
     fn fill(&mut self) -> Option<(usize, Result<SampleResponse>)> {
         while self.in_flight.len() < self.max_in_flight {
@@ -156,14 +179,11 @@ where
     type Item = (usize, Result<SampleResponse>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = self.fill().or_else(|| self.in_flight.next())?;
-        self.progress.done += 1;
-        self.progress.failed += usize::from(next.1.is_err());
-        let progress = self.progress;
-        if let Some(report) = &mut self.on_progress {
-            report(progress);
+        loop {
+            if let Some(next) = self.next_or_woken()? {
+                return Some(next);
+            }
         }
-        Some(next)
     }
 }
 

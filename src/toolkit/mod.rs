@@ -4,7 +4,6 @@
 //! | to | use |
 //! |---|---|
 //! | make a datum of a prompt and its completion, or of a chat | [`WeightedTokens`] |
-//! | make a datum of a sampled sequence and its advantage, or that of each token | [`policy_datum`], [`token_policy_datum`] |
 //! | get the mean loss per token, in nats | [`nats_per_token`]; [`TokenLoss`] for several batches |
 //! | set the learning rate of each step | [`hyperparams::Schedule`](crate::hyperparams::Schedule) |
 //! | record metrics, or anything, as lines of JSON | [`JsonLines`] |
@@ -42,12 +41,10 @@
 
 mod json_lines;
 mod loss;
-mod policy;
 mod saved_checkpoint;
 mod weighted_tokens;
 
 pub use json_lines::JsonLines;
 pub use loss::{TokenLoss, nats_per_token};
-pub use policy::{policy_datum, token_policy_datum};
 pub use saved_checkpoint::SavedCheckpoint;
 pub use weighted_tokens::WeightedTokens;

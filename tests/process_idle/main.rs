@@ -27,7 +27,7 @@ fn an_idle_session_has_few_threads() {
     let service = Service::start(healthy_service);
     let manual = ManualClock::new();
     let config = service.config().clock(manual.clock()).heartbeat_interval(Duration::from_secs(10));
-    let client = ServiceClient::connect(config.build().unwrap()).unwrap();
+    let client = ServiceClient::connect(config.build_with(|_| None).unwrap()).unwrap();
     let _sampler = client.create_sampling_client("base").unwrap();
     let _trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     // What starting needed ends, though each heartbeat leaves an idle connection behind.

@@ -1,32 +1,29 @@
-use std::iter::zip;
-
-use tinkex::toolkit::token_policy_datum;
+use tinkex::losses::on_policy_distillation;
+use tinkex::rl::{PolicyExample, Turn, compute_logprobs};
 use tinkex::types::{AdamParams, LoraConfig, LossFn, ModelInput, SamplingParams};
-use tinkex::{Config, Result, ServiceClient, wait_all};
+use tinkex::{Config, Result, ServiceClient};
 
 /// Distills a teacher into a student on the student's own samples, and returns the reverse KL divergence of each step per token.
-pub fn distillation(config: Config, teacher: &str, prompt: &str) -> Result<Vec<f32>> {
+pub fn distillation(config: Config, teacher: &str, prompt: &str) -> Result<Vec<f64>> {
     let service = ServiceClient::connect(config)?;
     let teacher = service.create_sampling_client(teacher)?;
     let trainer = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::new().seed(1))?;
     let prompt = ModelInput::from_text(&trainer.tokenizer()?, prompt)?;
     let step = |seed| {
         let student = trainer.save_weights_and_get_sampling_client()?;
-        let sequences = student.sample(&prompt, 32, &SamplingParams::new().max_tokens(8).seed(seed))?.sequences;
-        let texts = sequences.iter().map(|sequence| prompt.clone().append(&sequence.tokens));
-        let scores: Result<Vec<_>> = texts.map(|text| teacher.submit_compute_logprobs(&text)).collect();
-        let (mut data, mut all) = (Vec::new(), Vec::new());
-        for (sequence, scores) in zip(&sequences, wait_all(scores?)?) {
-            let pairs = zip(scores[prompt.len()..].iter().flatten(), sequence.logprobs.iter().flatten());
-            let advantages: Vec<f32> = pairs.map(|(teacher, student)| teacher - student).collect();
-            data.push(token_policy_datum(&prompt, sequence, &advantages)?);
-            all.extend(advantages);
+        let sequences = student.sample(&prompt, 16, &SamplingParams::new().max_tokens(8).seed(seed))?.sequences;
+        let mut examples = Vec::new();
+        for sequence in sequences {
+            examples.extend(Turn::new(&prompt, sequence).scored(0.0).examples(0.0)?);
         }
+        let scores = compute_logprobs(&teacher, &examples)?;
+        let divergence = on_policy_distillation(&mut examples, scores, 1.0, 0.0)?;
+        let data: Vec<_> = examples.iter().map(PolicyExample::datum).collect::<Result<_>>()?;
         trainer.forward_backward(data, LossFn::ImportanceSampling)?;
-        trainer.optim_step(AdamParams::new().learning_rate(1e-2))?;
-        Ok(-all.iter().sum::<f32>() / all.len() as f32)
+        trainer.optim_step(AdamParams::new().learning_rate(2e-2))?;
+        Ok(divergence)
     };
-    (0..20).map(step).collect()
+    (0..8).map(step).collect()
 }
 
 #[test]
@@ -42,5 +39,5 @@ fn the_student_comes_closer_to_the_teacher() {
     }
     let teacher = trainer.save_weights_for_sampler("teacher").unwrap();
     let divergences = distillation(config, &teacher.path, "ab").unwrap();
-    assert!(divergences[0] > 0.1 && divergences[19] < 0.5 * divergences[0], "{divergences:?}");
+    assert!(divergences[0] > 0.1 && divergences[7] < 0.5 * divergences[0], "{divergences:?}");
 }

@@ -7,6 +7,7 @@ mod many;
 mod open;
 mod options;
 mod requests;
+mod rollouts;
 mod sample_many;
 mod service_limits;
 
