@@ -39,7 +39,12 @@ fn price() -> Price {
 #[test]
 fn a_meter_shows_what_the_server_charges() {
     let server = LocalServer::start().unwrap();
-    let config = Config::builder().api_key("tml-local").base_url(server.base_url()).proxy(Proxy::Off).build_with(|_| None).unwrap();
+    let config = Config::builder()
+        .api_key("tml-local")
+        .base_url(server.base_url())
+        .proxy(Proxy::Off)
+        .build_with(|_| None)
+        .unwrap();
     let service = ServiceClient::connect(config).unwrap();
     let trainer = service.create_lora_training_client(BASE, LoraConfig::new().seed(1)).unwrap();
     let sampler = service.create_sampling_client(BASE).unwrap();

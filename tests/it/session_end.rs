@@ -123,7 +123,8 @@ fn the_service_is_told_before_calls_end() {
 #[test]
 fn a_silent_service_delays_no_drop() {
     let service = ending(|_| Reply::Silence);
-    let client = ServiceClient::connect(service.config().timeout_drop(Duration::from_millis(100)).build_with(|_| None).unwrap());
+    let client =
+        ServiceClient::connect(service.config().timeout_drop(Duration::from_millis(100)).build_with(|_| None).unwrap());
     let clock = Clock::system();
     let dropped = clock.now();
     drop(client.unwrap());

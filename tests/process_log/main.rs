@@ -68,8 +68,10 @@ fn warnings_are_logged_once() {
         }
         _ => healthy_service(request),
     });
-    let sampler =
-        ServiceClient::connect(service.config().build_with(|_| None).unwrap()).unwrap().create_sampling_client("m").unwrap();
+    let sampler = ServiceClient::connect(service.config().build_with(|_| None).unwrap())
+        .unwrap()
+        .create_sampling_client("m")
+        .unwrap();
     log::set_max_level(LevelFilter::Debug);
     let mut paused = lines_of(|| drop(sampler.sample(&ModelInput::from_tokens([1]), 1, &SamplingParams::default())));
     paused.retain(|(_, line)| line.contains("429") || line.contains("wait") || line.contains("retrying"));
@@ -86,7 +88,8 @@ fn warnings_are_logged_once() {
         }
     });
     let none = std::time::Duration::ZERO;
-    let client = ServiceClient::connect(service.config().timeout_billing(Some(none)).build_with(|_| None).unwrap()).unwrap();
+    let client =
+        ServiceClient::connect(service.config().timeout_billing(Some(none)).build_with(|_| None).unwrap()).unwrap();
     let sampler = client.create_sampling_client("m").unwrap();
     log::set_max_level(LevelFilter::Info);
     let notes = lines_of(|| {

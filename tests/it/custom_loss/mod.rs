@@ -312,7 +312,8 @@ fn both_losses_train_the_local_model() {
     use tinkex::losses;
     use tinkex::types::{AdamParams, LossFn};
     let server = tinkex::local::LocalServer::start().unwrap();
-    let config = tinkex::Config::builder().base_url(server.base_url()).api_key("tml-custom").build_with(|_| None).unwrap();
+    let config =
+        tinkex::Config::builder().base_url(server.base_url()).api_key("tml-custom").build_with(|_| None).unwrap();
     let service = ServiceClient::connect(config).unwrap();
     let datum =
         |targets: [i64; 3]| Datum::new(ModelInput::from_tokens([97, 98, 99])).input("target_tokens", targets).unwrap();

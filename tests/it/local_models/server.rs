@@ -12,7 +12,8 @@ use tinkex::{Config, ErrorKind, ServiceClient};
 use super::text_model::TextModel;
 
 fn service(server: &LocalServer) -> ServiceClient {
-    let config = Config::builder().base_url(server.base_url()).api_key("tml-test").max_retries(0).build_with(|_| None).unwrap();
+    let config =
+        Config::builder().base_url(server.base_url()).api_key("tml-test").max_retries(0).build_with(|_| None).unwrap();
     ServiceClient::connect(config).unwrap()
 }
 

@@ -21,7 +21,8 @@ fn serve(names: &[&str]) -> LocalServer {
 }
 
 fn service(server: &LocalServer) -> ServiceClient {
-    let config = Config::builder().base_url(server.base_url()).api_key("tml-test").max_retries(0).build_with(|_| None).unwrap();
+    let config =
+        Config::builder().base_url(server.base_url()).api_key("tml-test").max_retries(0).build_with(|_| None).unwrap();
     ServiceClient::connect(config).unwrap()
 }
 

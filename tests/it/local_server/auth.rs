@@ -93,7 +93,8 @@ fn a_revoked_key_is_refused_for_ever() {
 #[test]
 fn the_client_trains_with_tokens() {
     let server = with_tokens();
-    let config = Config::builder().base_url(server.base_url()).api_key("tml-a").telemetry(false).build_with(|_| None).unwrap();
+    let config =
+        Config::builder().base_url(server.base_url()).api_key("tml-a").telemetry(false).build_with(|_| None).unwrap();
     let service = ServiceClient::connect(config.clone()).unwrap();
     let training = service.create_lora_training_client("tinkex/bytes-tiny", LoraConfig::default()).unwrap();
     training.optim_step(AdamParams::default()).unwrap();
@@ -111,7 +112,8 @@ fn the_client_trains_with_tokens() {
 fn the_client_replaces_tokens_that_expired() {
     let flag: Flag = "pjwt_auth_enabled=true".parse().unwrap();
     let server = LocalServer::builder().flag(flag).token_time(Duration::ZERO).start().unwrap();
-    let config = Config::builder().base_url(server.base_url()).api_key("tml-a").telemetry(false).build_with(|_| None).unwrap();
+    let config =
+        Config::builder().base_url(server.base_url()).api_key("tml-a").telemetry(false).build_with(|_| None).unwrap();
     // Every token is refused at once: the key is exchanged again, and the same request sent once more.
     let error = ServiceClient::connect(config).unwrap_err();
     assert_eq!(error.status(), Some(401), "{error}");

@@ -157,7 +157,12 @@ fn a_save_that_found_no_room_succeeds_later() {
 #[test]
 fn a_sweep_of_many_clients_trains() {
     let server = LocalServer::start().unwrap();
-    let config = Config::builder().base_url(server.base_url()).api_key("tml-local").telemetry(false).build_with(|_| None).unwrap();
+    let config = Config::builder()
+        .base_url(server.base_url())
+        .api_key("tml-local")
+        .telemetry(false)
+        .build_with(|_| None)
+        .unwrap();
     let service = ServiceClient::connect(config).unwrap();
     let datum = Datum::new(ModelInput::from_tokens([97, 98]))
         .input("target_tokens", vec![98_i64, 99])

@@ -16,7 +16,12 @@ use tinkex::local::LocalServer;
 /// A server, and a configuration for it.
 fn server() -> (LocalServer, Config) {
     let server = LocalServer::start().unwrap();
-    let config = Config::builder().base_url(server.base_url()).api_key("tml-ports").telemetry(false).build_with(|_| None).unwrap();
+    let config = Config::builder()
+        .base_url(server.base_url())
+        .api_key("tml-ports")
+        .telemetry(false)
+        .build_with(|_| None)
+        .unwrap();
     (server, config)
 }
 

@@ -170,7 +170,8 @@ fn a_used_client_number_is_an_error() {
             _ => healthy_service(request),
         });
         let handle = python_handle(&service.url(), json!({"sample_join_sampling_session": true}));
-        let error = SamplingClient::from_sampler_handle(service.config().build_with(|_| None).unwrap(), &handle).unwrap_err();
+        let error =
+            SamplingClient::from_sampler_handle(service.config().build_with(|_| None).unwrap(), &handle).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Decode, "{error}");
     }
 }

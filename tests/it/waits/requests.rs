@@ -98,7 +98,8 @@ fn a_service_that_does_not_respond_is_said() {
 #[test]
 fn other_requests_say_when_they_give_up() {
     let scene = Scene::refusing("training_runs/run", 503);
-    let rest = RestClient::new(scene.config().max_retries(4).retry_base(8 * SECOND).build_with(|_| None).unwrap()).unwrap();
+    let rest =
+        RestClient::new(scene.config().max_retries(4).retry_base(8 * SECOND).build_with(|_| None).unwrap()).unwrap();
     let asking = thread::spawn(move || rest.get_training_run("run").map(drop));
     scene.past([6000..=8000, 7500..=10_000]);
     let waiting = scene.waiting();

@@ -77,7 +77,8 @@ fn scenario_74_advice_about_retries() {
 #[test]
 fn scenario_75_the_last_response_is_the_error() {
     let scenario = start("75_retry_exhausted");
-    let client = |retries| tinkex::api::Api::new(scenario.config().max_retries(retries).build_with(|_| None).unwrap()).unwrap();
+    let client =
+        |retries| tinkex::api::Api::new(scenario.config().max_retries(retries).build_with(|_| None).unwrap()).unwrap();
     let (retrying, once) = (client(2), client(0));
     let (waits, health) = scenario.freely(|| retrying.get("/api/v1/healthz").send());
     assert_eq!(health.unwrap_err().body(), Some(r#"{"detail":"3"}"#));
