@@ -1,4 +1,5 @@
 //! Data for the tests of custom losses, and finite differences.
+#![allow(clippy::unwrap_used, reason = "a failing test panics")]
 
 use ndarray::{Array1, array};
 
