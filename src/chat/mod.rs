@@ -14,7 +14,7 @@ mod message;
 mod renderer;
 mod reply;
 mod syntax;
-mod template;
+pub(crate) mod template;
 mod tools;
 mod train_on;
 

@@ -122,13 +122,8 @@ pub(super) fn tiktoken(bytes: &[u8]) -> bool {
     tokenizer("tiktoken.model", bytes)
 }
 
-/// A model file: its header, and its vocabulary.
+/// The vocabulary of a model file.
 #[cfg(feature = "tokenizers")]
 pub(super) fn gguf(bytes: &[u8]) -> bool {
-    #[cfg(feature = "pretrained")]
-    {
-        let scratch = Scratch::new();
-        taken(crate::gguf::Header::read(&scratch.file("model.gguf", bytes)));
-    }
     tokenizer("vocabulary.gguf", bytes)
 }

@@ -6,6 +6,10 @@
 
 mod files;
 mod headers;
+#[cfg(feature = "pretrained")]
+mod models;
+#[cfg(feature = "local")]
+mod requests;
 mod responses;
 mod texts;
 
@@ -59,6 +63,24 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     ("tiktoken", files::tiktoken),
     #[cfg(feature = "tokenizers")]
     ("tokenizer_json", files::tokenizer_json),
+    #[cfg(feature = "pretrained")]
+    ("adapter_config", models::adapter_config),
+    #[cfg(feature = "pretrained")]
+    ("gguf_header", models::gguf_header),
+    #[cfg(feature = "pretrained")]
+    ("hub_listing", models::hub_listing),
+    #[cfg(feature = "pretrained")]
+    ("model_config", models::model_config),
+    #[cfg(feature = "pretrained")]
+    ("safetensors", models::safetensors),
+    #[cfg(feature = "pretrained")]
+    ("tokenizer_config", models::tokenizer_config),
+    #[cfg(feature = "pretrained")]
+    ("weights_index", models::weights_index),
+    #[cfg(feature = "local")]
+    ("http_requests", requests::http_requests),
+    #[cfg(feature = "pretrained")]
+    ("openai_requests", requests::openai_requests),
 ];
 
 /// Whether there is a value. An error is fit for a terminal.

@@ -33,7 +33,7 @@ impl Header {
         read(path, Header::from_reader)
     }
 
-    fn from_reader(reader: impl Read) -> io::Result<Self> {
+    pub(crate) fn from_reader(reader: impl Read) -> io::Result<Self> {
         let mut fields = Fields::new(reader);
         let header = Header::from_fields(&mut fields);
         fields.explained(header)

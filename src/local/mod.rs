@@ -226,7 +226,7 @@ pub mod openai;
 pub mod pretrained;
 #[cfg(feature = "pretrained")]
 mod proxy;
-mod server;
+pub(crate) mod server;
 pub mod transformer;
 
 use std::io;

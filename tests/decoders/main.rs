@@ -6,6 +6,7 @@
 
 #[path = "../support/damage.rs"]
 mod damage;
+mod readers;
 mod seeds;
 
 use std::alloc::System;
@@ -35,7 +36,7 @@ static TURN: Mutex<()> = Mutex::new(());
 fn allowed(name: &str, length: usize) -> usize {
     let fixed = match name {
         // A rendering may make 256 MiB of texts and lists, which grow.
-        "chat_template" => 1 << 30,
+        "chat_template" | "tokenizer_config" => 1 << 30,
         // Regular expressions.
         "gguf" | "tiktoken" | "tokenizer_json" => 64 << 20,
         _ => 4 << 20,
@@ -101,7 +102,7 @@ fn try_damage(names: &[&str], usual: u64) {
 }
 
 /// The decoders of each test, with the number of inputs in the usual run.
-const GROUPS: [(&str, &[&str], u64); 4] = [
+const GROUPS: [(&str, &[&str], u64); 5] = [
     (
         "responses",
         &[
@@ -143,6 +144,21 @@ const GROUPS: [(&str, &[&str], u64); 4] = [
         400,
     ),
     ("files", &["credentials_file", "json_lines", "tar"], 100),
+    (
+        "in_memory",
+        &[
+            "adapter_config",
+            "gguf_header",
+            "http_requests",
+            "hub_listing",
+            "model_config",
+            "openai_requests",
+            "safetensors",
+            "tokenizer_config",
+            "weights_index",
+        ],
+        200,
+    ),
     ("models", &["chat_template", "gguf", "tiktoken", "tokenizer_json"], 20),
 ];
 
@@ -166,6 +182,11 @@ fn damaged_texts_never_panic() {
 #[test]
 fn damaged_files_never_panic() {
     try_group("files");
+}
+
+#[test]
+fn damaged_headers_and_requests_never_panic() {
+    try_group("in_memory");
 }
 
 #[test]

@@ -15,6 +15,9 @@ use tinkex::decoders::DECODERS;
 use tinkex::types::wire::protobuf::{self, prost::Message};
 use tinkex::types::{Datum, ForwardBackwardOutput, Loss, ModelInput, SampleResponse, TensorData};
 
+/// The bytes of a GGUF file up to its tensors, and a few more.
+const GGUF_HEADER: usize = 8500;
+
 /// The most recorded responses for one decoder.
 const MAX_RECORDED: usize = 100;
 
@@ -97,6 +100,30 @@ pub fn seeds(decoder: &str) -> Vec<Vec<u8>> {
         "json_lines" => texts(&["{\"step\":1,\"loss\":NaN}\n\n{\"step\":2}\r\n", "[1]\n{\"ste"]),
         "tar" => vec![tar(), gzip(&tar())],
         "gguf" => vec![model("gguf/llama-q4_0.gguf")],
+        "gguf_header" => vec![model("gguf/llama-q4_0.gguf")[..GGUF_HEADER].to_vec()],
+        "adapter_config" => texts(&[r#"{"peft_type":"LORA","r":8,"lora_alpha":32,"bias":"none","use_dora":false,
+            "rank_pattern":{},"base_model_name_or_path":"acme/small","init_lora_weights":"gaussian"}"#]),
+        "hub_listing" => texts(&[&hub_listing()]),
+        "model_config" => {
+            ["llama3-rope-f16", "qwen2-bias-bf16", "qwen3-bf16"].map(|name| model(&format!("{name}/config.json"))).into()
+        }
+        "tokenizer_config" => vec![
+            model("llama-gqa-tied-f32/tokenizer_config.json"),
+            br#"{"chat_template":[{"name":"default","template":"{{ bos_token }}"},{"name":"tool_use","template":"{{ tools }}"}],
+                "bos_token":{"content":"<s>"},"extra_special_tokens":{"image_token":"<i>"}}"#
+                .to_vec(),
+        ],
+        "safetensors" => vec![safetensors()],
+        "weights_index" => vec![model("llama-mha-untied-sharded-f32/model.safetensors.index.json")],
+        "http_requests" => http_requests(),
+        "openai_requests" => texts(&[
+            r#"{"model":"m","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"Hi"}]},
+                {"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},
+                {"role":"tool","tool_call_id":"c","content":"7"}],"tools":[{"type":"function","function":{"name":"f"}}],
+                "n":2,"max_completion_tokens":5,"temperature":0.5,"stop":["a","b"],"logprobs":true,"top_logprobs":3,"stream":true,
+                "stream_options":{"include_usage":true},"chat_template_kwargs":{"enable_thinking":false}}"#,
+            r#"{"model":"m","prompt":[[1,2],"Hi"],"max_tokens":3,"logprobs":2,"seed":7,"top_p":0.9,"stop":"x","echo":false}"#,
+        ]),
         "tiktoken" => vec![(0..=255u8).map(tiktoken_line).collect::<String>().into_bytes()],
         "tokenizer_json" => vec![model("llama-gqa-tied-f32/tokenizer.json")],
         _ => recorded(decoder),
@@ -142,6 +169,37 @@ fn pass_request() -> Vec<u8> {
     let sparse = TensorData::sparse_csr(vec![1.0_f32], vec![0, 1, 1], vec![0], [2, 2]).unwrap();
     let data = [datum.input("weights", [1.0_f32, 0.0]).unwrap().input("more", sparse).unwrap()];
     protobuf::pass_request(&data, &Loss::ppo().config("clip_low_threshold", 0.8), "m-1", 7, false).unwrap()
+}
+
+fn hub_listing() -> String {
+    let siblings = json!([
+        {"rfilename": "config.json", "size": 7},
+        {"rfilename": "sub/small.gguf"},
+        {"rfilename": "small.gguf", "size": 1, "lfs": {"sha256": "ab".repeat(32), "size": 9}},
+        {"rfilename": "../other"},
+    ]);
+    json!({"id": "acme/small", "sha": "0123456789".repeat(4), "siblings": siblings}).to_string()
+}
+
+fn safetensors() -> Vec<u8> {
+    let header = json!({
+        "__metadata__": {"format": "pt"},
+        "a": {"dtype": "F16", "shape": [2, 2], "data_offsets": [0, 8]},
+        "b": {"dtype": "F32", "shape": [1], "data_offsets": [8, 12]},
+    })
+    .to_string();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 12]].concat()
+}
+
+/// Two after each other, of each way to say how long a body is.
+fn http_requests() -> Vec<Vec<u8>> {
+    let content = zstd::encode_all(&b"{\"seq_id\":1}"[..], 0).unwrap();
+    let head =
+        format!("POST /api/v1/forward?a=b%20c HTTP/1.1\r\nX-Api-Key: tml-k\r\ncontent-length: {}\r\n", content.len());
+    let compressed = [head.as_bytes(), b"content-encoding: zstd\r\n\r\n", &content].concat();
+    let chunked =
+        b"PUT /a HTTP/1.1\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n2;x=y\r\n{}\r\n0\r\nt: u\r\n\r\n";
+    vec![[&compressed[..], chunked].concat(), [&chunked[..], &compressed].concat()]
 }
 
 fn sampler_handle() -> String {

@@ -3,7 +3,7 @@
 mod builtin;
 mod context;
 mod engine;
-mod package;
+pub(crate) mod package;
 mod sources;
 
 use std::sync::Arc;

@@ -42,7 +42,7 @@ fn named_sources(config: &Map<String, Value>) -> Vec<(String, String)> {
 }
 
 /// The template of a package that has these files; `None` if it has none. `shown` says where they are.
-pub(super) fn template(shown: &str, template: Option<&[u8]>, config: Option<&[u8]>) -> Result<Option<ChatTemplate>> {
+pub(crate) fn template(shown: &str, template: Option<&[u8]>, config: Option<&[u8]>) -> Result<Option<ChatTemplate>> {
     let config = config.map(|config| object(shown, config)).transpose()?.unwrap_or_default();
     let sources = match template {
         Some(source) => vec![(NAMES[0].to_owned(), text(shown, source)?)],

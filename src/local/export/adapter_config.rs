@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 /// The options of an adapter that its numbers depend on.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct AdapterConfig {
+pub(crate) struct AdapterConfig {
     pub(super) rank: usize,
     pub(super) alpha: f64,
     /// The base model, by whatever name the trainer gave it.
@@ -33,7 +33,7 @@ const OTHER_COMPUTATIONS: [&str; 14] = [
 const INITIALIZATIONS: [&str; 3] = ["eva", "gaussian", "orthogonal"];
 
 /// Reads a configuration, or says why it cannot be used.
-pub(super) fn read(map: &Map<String, Value>) -> Result<AdapterConfig, String> {
+pub(crate) fn read(map: &Map<String, Value>) -> Result<AdapterConfig, String> {
     if let Some(other) = map.get("peft_type").filter(|kind| kind.as_str() != Some("LORA")) {
         return Err(format!("its peft_type is {other}, and only \"LORA\" can be exported"));
     }

@@ -37,7 +37,7 @@
 //! a [`precision`](AdapterExport::precision) is set. The tokenizer is made of the file's vocabulary.
 
 mod adapter;
-mod adapter_config;
+pub(crate) mod adapter_config;
 mod base_files;
 mod gguf_config;
 mod merge;

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind};
 
 /// Why a request is refused or failed: `{"error": {"message", "type", "param", "code"}}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::local) struct ApiError {
+pub(crate) struct ApiError {
     pub(in crate::local) status: u16,
     message: String,
     /// The parameter that is wrong, such as `messages[0].content`.
@@ -48,7 +48,7 @@ impl ApiError {
         ApiError { code: if is_context { Some("context_length_exceeded") } else { self.code }, ..self }
     }
 
-    pub(in crate::local) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let ApiError { message, param, code, .. } = self;
         json!({ "error": { "message": message, "type": self.kind(), "param": param, "code": code } })
     }

@@ -64,6 +64,6 @@ mod token_text;
 pub(in crate::local) use answer::answer;
 pub(in crate::local) use error::ApiError;
 pub(in crate::local) use exchange::{AnsweringModel, Exchange, Generation, OnToken};
-pub(in crate::local) use request::Request;
+pub(crate) use request::Request;
 pub(in crate::local) use routes::{Endpoint, ModelEntry, PREFIX, bearer_key, list};
 pub(in crate::local) use text_format::TextFormat;

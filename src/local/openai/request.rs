@@ -21,7 +21,7 @@ const EFFORT: &str = "reasoning_effort";
 
 /// A request for answers.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::local) struct Request {
+pub(crate) struct Request {
     /// The name of the model.
     pub(in crate::local) model: String,
     pub(super) subject: Subject,
@@ -83,7 +83,7 @@ enum Stops {
 
 impl Request {
     /// A request of `/v1/chat/completions`.
-    pub(in crate::local) fn chat(body: &[u8]) -> Result<Self, ApiError> {
+    pub(crate) fn chat(body: &[u8]) -> Result<Self, ApiError> {
         let mut parameters = Parameters::parse(body)?;
         let messages = parameters.take_required("messages", "a list of messages")?;
         let mut conversation = messages::conversation(messages)?;
@@ -122,7 +122,7 @@ impl Request {
     }
 
     /// A request of `/v1/completions`.
-    pub(in crate::local) fn completion(body: &[u8]) -> Result<Self, ApiError> {
+    pub(crate) fn completion(body: &[u8]) -> Result<Self, ApiError> {
         let mut parameters = Parameters::parse(body)?;
         let prompts = match parameters.take_required("prompt", "a text, a list of tokens, or a list of these")? {
             Prompts::One(prompt) => vec![prompt],

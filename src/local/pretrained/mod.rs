@@ -24,10 +24,10 @@
 
 pub(crate) mod architecture;
 pub(crate) mod checkpoint;
-mod download;
+pub(crate) mod download;
 pub(crate) mod encoding;
 mod gguf;
-mod hugging_face;
+pub(crate) mod hugging_face;
 mod labels;
 mod load;
 pub(in crate::local) mod memory;

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind};
 
 /// Why a model is refused.
 #[derive(Debug, PartialEq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// It is fine, but not one that this crate computes.
     Unsupported(String),
     /// It is fine, but its numbers are stored in a way that this crate does not read.
@@ -22,7 +22,7 @@ impl Refusal {
     }
 
     /// The error for the model at this path.
-    pub(super) fn of(&self, path: &Path) -> Error {
+    pub(crate) fn of(&self, path: &Path) -> Error {
         match self {
             Refusal::Unsupported(_) => unsupported(path, self.why()),
             Refusal::OtherType(_) => unsupported(path, self.why())

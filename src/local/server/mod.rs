@@ -37,7 +37,7 @@ mod api;
 mod compute;
 mod faults;
 mod flags;
-pub(super) mod http1;
+pub(crate) mod http1;
 pub(super) mod net;
 #[cfg(feature = "pretrained")]
 pub(super) mod origins;

@@ -245,6 +245,8 @@ pub(crate) fn checkpoint_name(run: &str, step: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use serde_json::Value;
     use tempfile::TempDir;
 
@@ -326,6 +328,31 @@ mod tests {
         let empty = TempDir::new().unwrap();
         let failure = RunRecord::resume(empty.path(), settings(), &ResumeFrom::Latest).unwrap_err();
         assert!(failure.message().contains("no checkpoint"), "{failure:?}");
+    }
+
+    quickcheck::quickcheck! {
+        fn damaged_records_never_panic(which: u8, changes: Vec<(usize, u8)>, cut: usize) -> bool {
+            static RUN: LazyLock<(TempDir, [Vec<u8>; 3])> = LazyLock::new(|| {
+                let folder = TempDir::new().unwrap();
+                started_run(&folder);
+                let files = [SETTINGS, METRICS, CHECKPOINTS].map(|name| text(&folder, name).into_bytes());
+                (folder, files)
+            });
+            let (folder, files) = &*RUN;
+            let name = [SETTINGS, METRICS, CHECKPOINTS][usize::from(which) % 3];
+            let mut bytes = files[usize::from(which) % 3].clone();
+            let whole = bytes.clone();
+            for (at, byte) in changes {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            bytes.truncate(bytes.len() - cut % 4);
+            let is_whole = bytes == whole;
+            fs::write(folder.path().join(name), bytes).unwrap();
+            let resumed = RunRecord::resume(folder.path(), settings(), &ResumeFrom::Latest);
+            fs::write(folder.path().join(name), whole).unwrap();
+            is_whole <= resumed.is_ok() && resumed.err().is_none_or(|failure| !failure.message().is_empty())
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ const MAX_NAMES: usize = 20;
 
 /// The files of a repository at one commit.
 #[derive(Debug, PartialEq)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// Absent on a mirror that does not say it.
     pub(super) commit: Option<String>,
     files: BTreeMap<String, Listed>,
@@ -34,7 +34,7 @@ pub(super) struct Listed {
 
 /// What to fetch.
 #[derive(Debug, PartialEq)]
-pub(super) enum Choice {
+pub(crate) enum Choice {
     /// One file, which is the model.
     Gguf(String),
     /// A directory with these files.
@@ -69,7 +69,7 @@ struct Index {
 
 impl Choice {
     /// All files but the shards.
-    pub(super) fn files(&self) -> &[String] {
+    pub(crate) fn files(&self) -> &[String] {
         match self {
             Choice::Gguf(name) => std::slice::from_ref(name),
             Choice::Directory(names) | Choice::Sharded(names) => names,
@@ -87,7 +87,7 @@ impl Choice {
 
 impl Listing {
     /// Reads the hub's description of a model.
-    pub(super) fn parse(json: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(json: &[u8]) -> Result<Self> {
         let response: Response = serde_json::from_slice(json).map_err(|error| {
             Error::new(ErrorKind::Decode, format!("the list of files cannot be read: {error}")).with_source(error)
         })?;
@@ -109,7 +109,7 @@ impl Listing {
     }
 
     /// The files of the model with this id.
-    pub(super) fn choose(&self, id: &ModelId<'_>) -> Result<Choice> {
+    pub(crate) fn choose(&self, id: &ModelId<'_>) -> Result<Choice> {
         let has = |name: &str| self.files.contains_key(name);
         let gguf: Vec<&str> = self.files.keys().map(String::as_str).filter(|name| is_gguf(name)).collect();
         let refused = |message: String| Err(Error::invalid_input(message));
@@ -143,7 +143,7 @@ impl Listing {
 }
 
 /// The files that an index names, without repetition: of weights, so that none takes the place of another file of the cache.
-pub(super) fn shards(index: &[u8]) -> Result<Vec<String>> {
+pub(crate) fn shards(index: &[u8]) -> Result<Vec<String>> {
     let unusable = |why: String| Error::new(ErrorKind::Decode, format!("{WEIGHTS_INDEX} cannot be used: {why}"));
     let index: Index = serde_json::from_slice(index).map_err(|error| unusable(error.to_string()).with_source(error))?;
     let mut names: Vec<String> = index.weight_map.into_values().collect();

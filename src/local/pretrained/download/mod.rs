@@ -6,8 +6,8 @@
 
 mod cache;
 mod fetch;
-mod listing;
-mod model_id;
+pub(crate) mod listing;
+pub(crate) mod model_id;
 
 use std::path::{Path, PathBuf};
 

@@ -9,14 +9,14 @@ use crate::tokenizer::file_kind::FileKind;
 
 /// `organization/name`, `organization/name@revision`, and either with `:FILE` for one of its GGUF files.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct ModelId<'a> {
+pub(crate) struct ModelId<'a> {
     pub(super) hub: HubId<'a>,
     pub(super) file: Option<&'a str>,
 }
 
 impl<'a> ModelId<'a> {
     /// Takes a text apart that is no path of something that exists.
-    pub(super) fn parse(text: &'a str) -> Result<Self> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self> {
         let (id, file) = text.split_once(':').map_or((text, None), |(id, file)| (id, Some(file)));
         // A name alone is rather a path with a mistake than one of the hub's few models without an organization.
         let hub = tokenizer_id::parse(id).ok().filter(|hub| hub.repository.contains('/'));
@@ -45,7 +45,7 @@ pub(super) fn is_gguf(name: &str) -> bool {
 }
 
 /// Whether a name of a file, perhaps in a folder, leads nowhere else, on any system, and is none of the cache's own.
-pub(super) fn is_plain(name: &str) -> bool {
+pub(crate) fn is_plain(name: &str) -> bool {
     name.split('/').all(|part| {
         let is_named = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+=, ()[]".contains(&byte));
         is_named && !part.is_empty() && !part.starts_with('.') && !part.ends_with(['.', ' '])

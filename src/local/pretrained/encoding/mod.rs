@@ -100,7 +100,7 @@ impl Encoding {
     }
 
     /// The bytes of a tensor of this shape; `None` if its rows are not whole blocks, or there is no such number.
-    pub(super) fn bytes(self, shape: &[usize]) -> Option<u64> {
+    pub(crate) fn bytes(self, shape: &[usize]) -> Option<u64> {
         let (numbers, bytes) = self.block();
         let (columns, rows) = shape.split_last().map_or((1, shape), |(columns, rows)| (*columns, rows));
         if columns % numbers != 0 {

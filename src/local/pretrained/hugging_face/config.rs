@@ -10,7 +10,7 @@ use crate::local::transformer::ModelConfig;
 
 /// A model, by its configuration.
 #[derive(Debug)]
-pub(super) struct Description {
+pub(crate) struct Description {
     pub(super) architecture: Architecture,
     pub(super) config: ModelConfig,
     pub(super) is_tied: bool,
@@ -37,7 +37,7 @@ impl Architecture {
 }
 
 /// Reads a configuration. The end tokens are those that it names.
-pub(super) fn read(map: &Map<String, Value>) -> Result<Description, Refusal> {
+pub(crate) fn read(map: &Map<String, Value>) -> Result<Description, Refusal> {
     let options = Options(map);
     let architecture = architecture(&options)?;
     let defaults = architecture.defaults();

@@ -1,9 +1,9 @@
 //! Models in Hugging Face's format: a directory with a `config.json` and safetensors files.
 
-mod config;
+pub(crate) mod config;
 mod options;
 mod rope;
-mod safetensors;
+pub(crate) mod safetensors;
 mod shards;
 
 use std::collections::BTreeMap;

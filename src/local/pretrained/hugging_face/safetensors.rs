@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -11,7 +11,6 @@ use serde_json::value::RawValue;
 use crate::error::{Error, ErrorKind, Result};
 use crate::local::pretrained::encoding::Encoding;
 use crate::local::pretrained::refusal::Refusal::{self, Damaged, OtherType};
-use crate::local::pretrained::refusal::unusable;
 use crate::local::pretrained::stored::StoredTensor;
 
 /// The longest header that is read; those of models with ten thousands of tensors have a few million bytes.
@@ -29,40 +28,49 @@ struct Entry {
 
 /// The tensors of a file, which is number `index` of the checkpoint's.
 pub(super) fn read(path: &Path, index: usize) -> Result<Vec<StoredTensor>> {
-    let unreadable = |error: std::io::Error| {
-        Error::new(ErrorKind::Io, format!("the file {} cannot be read: {error}", path.display())).with_source(error)
-    };
-    let mut file = File::open(path).map_err(unreadable)?;
-    let size = file.metadata().map_err(unreadable)?.len();
+    let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+    let tensors = opened.and_then(|(size, file)| tensors(file, size, index));
+    tensors
+        .map_err(|error| {
+            Error::new(ErrorKind::Io, format!("the file {} cannot be read: {error}", path.display())).with_source(error)
+        })?
+        .map_err(|refusal| refusal.of(path))
+}
+
+/// The tensors of a file of this size in bytes. Reads its header alone.
+pub(crate) fn tensors(
+    mut file: impl Read,
+    size: u64,
+    index: usize,
+) -> io::Result<std::result::Result<Vec<StoredTensor>, Refusal>> {
+    let damaged = |why: String| Ok(Err(Damaged(why)));
     let mut length = [0; 8];
     if size < 8 {
-        return Err(unusable(path, "it is too short for a safetensors file"));
+        return damaged("it is too short for a safetensors file".to_owned());
     }
-    file.read_exact(&mut length).map_err(unreadable)?;
+    file.read_exact(&mut length)?;
     let length = u64::from_le_bytes(length);
     let rest = size - 8;
     if length > rest {
-        return Err(unusable(path, &format!("it claims a header of {length} bytes, and has {rest}")));
+        return damaged(format!("it claims a header of {length} bytes, and has {rest}"));
     }
     if length > MAX_HEADER {
-        return Err(unusable(path, &format!("its header has {length} bytes, more than {MAX_HEADER}")));
+        return damaged(format!("its header has {length} bytes, more than {MAX_HEADER}"));
     }
     let mut header = Vec::new();
-    file.take(length).read_to_end(&mut header).map_err(unreadable)?;
-    parse(&header, rest - length)
-        .map(|tensors| {
-            let data = 8 + length;
-            let stored = tensors.into_iter().map(|(label, tensor)| StoredTensor {
-                label,
-                file: index,
-                offset: data + tensor.offset,
-                shape: tensor.shape,
-                encoding: tensor.encoding,
-                interleaved_heads: None,
-            });
-            stored.collect()
-        })
-        .map_err(|refusal| refusal.of(path))
+    file.take(length).read_to_end(&mut header)?;
+    Ok(parse(&header, rest - length).map(|tensors| {
+        let data = 8 + length;
+        let stored = tensors.into_iter().map(|(label, tensor)| StoredTensor {
+            label,
+            file: index,
+            offset: data + tensor.offset,
+            shape: tensor.shape,
+            encoding: tensor.encoding,
+            interleaved_heads: None,
+        });
+        stored.collect()
+    }))
 }
 
 struct Parsed {
