@@ -1,5 +1,6 @@
 //! The client that trains a LoRA adapter.
 
+mod combine;
 mod compression;
 #[cfg(feature = "ndarray")]
 mod custom;

@@ -8,13 +8,13 @@ use log::warn;
 use parking_lot::Mutex;
 
 use super::TrainingClient;
+use super::combine::combine;
 use super::compression::compressed;
 use super::queue::{Message, Requests};
 use crate::error::{Error, Result};
 use crate::http::{Http, write_json};
 use crate::pending::{CallMode, Pending, Received, SubmittedCall};
 use crate::rules::chunking::ChunkLimits;
-use crate::rules::metrics;
 use crate::rules::pass_result::{PassTargets, have_values};
 pub(super) use crate::rules::wire_format::Pass;
 use crate::rules::wire_format::{Choice, WireFormat};
@@ -192,20 +192,4 @@ fn chunk(rest: &[Datum], choice: Choice, config: &ClientConfig) -> usize {
         WireFormat::Json => json(),
         WireFormat::Protobuf => protobuf(),
     }
-}
-
-/// The result of a batch from those of its chunks, each with its number of datums: outputs in order, metrics reduced.
-fn combine(chunks: Vec<(ForwardBackwardOutput, usize)>) -> ForwardBackwardOutput {
-    let parts: Vec<_> = chunks.iter().map(|(chunk, datums)| (&chunk.metrics, *datums)).collect();
-    let reduced = metrics::reduce(&parts);
-    for metrics::Dropped { name, reason } in reduced.dropped {
-        warn!("dropping the metric {name:?}: {reason}");
-    }
-    let mut combined = ForwardBackwardOutput::default();
-    for (chunk, _) in chunks {
-        combined.loss_fn_output_type = chunk.loss_fn_output_type;
-        combined.loss_fn_outputs.extend(chunk.loss_fn_outputs);
-    }
-    combined.metrics = reduced.metrics;
-    combined
 }
