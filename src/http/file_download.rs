@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use super::Http;
@@ -20,6 +21,8 @@ pub(crate) type Watch<'a> = &'a mut dyn FnMut(&StoredProgress) -> Result<()>;
 /// A file that is downloaded, over any number of attempts.
 pub(crate) struct FileDownload<'a> {
     file: File,
+    /// Where the file is, for errors.
+    path: &'a Path,
     /// What it is, for errors.
     what: &'a str,
     progress: StoredProgress,
@@ -55,14 +58,22 @@ impl From<Interrupted> for RetryDecision {
 impl<'a> FileDownload<'a> {
     /// A download into this file, of which some may be stored already. The service has `preparation` to prepare the content.
     pub(crate) fn new(
-        file: File,
+        (file, path): (File, &'a Path),
         what: &'a str,
         progress: StoredProgress,
         policy: RetryPolicy,
         preparation: Duration,
         watch: Watch<'a>,
     ) -> Self {
-        FileDownload { file, what, progress, retry: DownloadRetry::new(policy, preparation), watch, decision: None }
+        FileDownload {
+            file,
+            path,
+            what,
+            progress,
+            retry: DownloadRetry::new(policy, preparation),
+            watch,
+            decision: None,
+        }
     }
 
     /// Makes one attempt to complete the file.
@@ -104,7 +115,7 @@ impl<'a> FileDownload<'a> {
     /// The size of the file in bytes, once it is complete; with `sync`, when it is also on the disk.
     pub(crate) fn finish(self, sync: bool) -> Result<u64> {
         if sync {
-            self.file.sync_all().map_err(|error| unwritable(self.what, error))?;
+            self.file.sync_all().map_err(|error| unwritable(self.path, error))?;
         }
         Ok(self.progress.bytes)
     }
@@ -143,17 +154,17 @@ impl BodySink for FileDownload<'_> {
         self.progress = progress;
         let bytes = self.progress.bytes;
         let placed = self.file.set_len(bytes).and_then(|()| self.file.seek(SeekFrom::Start(bytes)));
-        placed.map(|_| true).map_err(|error| unwritable(self.what, error))
+        placed.map(|_| true).map_err(|error| unwritable(self.path, error))
     }
 
     fn chunk(&mut self, chunk: &[u8]) -> Result<()> {
-        self.file.write_all(chunk).map_err(|error| unwritable(self.what, error))?;
+        self.file.write_all(chunk).map_err(|error| unwritable(self.path, error))?;
         self.progress.bytes += chunk.len() as u64;
         self.retry.stored(self.progress.bytes);
         (self.watch)(&self.progress)
     }
 }
 
-fn unwritable(what: &str, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("the {what} cannot be written")).with_source(error)
+fn unwritable(path: &Path, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("{} cannot be written", path.display())).with_source(error)
 }

@@ -36,7 +36,7 @@ impl RestClient {
             path.parent().map_or(Ok(()), create_dirs)?;
             let is_last = index + 1 == files.len();
             let file = create_file(&path)?;
-            let target = Target { file, what: "file", sync: true, bytes_before: bytes, is_last };
+            let target = Target { file, path, what: "file", sync: true, bytes_before: bytes, is_last };
             let read = |response: Response| self.file_link(name, &external_urls(operation, &response)?);
             let source = LinkSource { request: &request, read: &read, missing: MISSING };
             let link = self.file_link(name, &urls)?;

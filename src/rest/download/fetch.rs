@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 
 use log::Level;
 
@@ -28,6 +29,7 @@ pub(super) struct LinkSource<'a> {
 /// A file to fetch into.
 pub(super) struct Target {
     pub(super) file: File,
+    pub(super) path: PathBuf,
     /// What it is, for errors.
     pub(super) what: &'static str,
     /// Whether to write it through to the disk.
@@ -68,7 +70,7 @@ impl<'a, 'o> Fetch<'a, 'o> {
     /// Returns the size of the file in bytes, once it is complete.
     pub(super) fn run(self) -> Result<u64> {
         let Fetch { http, source, limits, mut link, target, options } = self;
-        let Target { file, what, sync, bytes_before, is_last } = target;
+        let Target { file, path, what, sync, bytes_before, is_last } = target;
         let preparation = options.timeout_preparation;
         let mut watch = |progress: &StoredProgress| {
             let bytes = bytes_before.saturating_add(progress.total.unwrap_or(0).max(progress.bytes));
@@ -78,7 +80,8 @@ impl<'a, 'o> Fetch<'a, 'o> {
             report(options, DownloadProgress { bytes: bytes_before + progress.bytes, total })
         };
         let policy = http.config().retry_policy();
-        let mut download = FileDownload::new(file, what, StoredProgress::default(), policy, preparation, &mut watch);
+        let mut download =
+            FileDownload::new((file, &path), what, StoredProgress::default(), policy, preparation, &mut watch);
         http.with_retries(
             &limits,
             |_, _| {},

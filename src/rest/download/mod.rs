@@ -148,7 +148,8 @@ impl RestClient {
         };
         let extract = options.extract;
         let file = create_file(&archive)?;
-        let target = Target { file, what: "archive", sync: !extract, bytes_before: 0, is_last: true };
+        let path = archive.clone();
+        let target = Target { file, path, what: "archive", sync: !extract, bytes_before: 0, is_last: true };
         let archive_bytes = Fetch::new(self, source, &limits, target, &mut options).run()?;
         let (files, what) = if extract {
             let check = || self.http().time_left(&limits).map(drop);

@@ -63,7 +63,8 @@ impl RestClient {
             |response: Response| read_trace(operation, self.config(), &response)?.map(link).ok_or_else(not_ready);
         let source = LinkSource { request: &request, read: &read, missing: "the session may have been deleted" };
         let path = staging.archive();
-        let target = Target { file: create_file(&path)?, what: "trace", sync: true, bytes_before: 0, is_last: true };
+        let file = create_file(&path)?;
+        let target = Target { file, path: path.clone(), what: "trace", sync: true, bytes_before: 0, is_last: true };
         let bytes = Fetch::new(self, source, &limits, target, &mut options).with_link(link(ready)).run()?;
         staging.install(&path)?;
         Ok(Downloaded { path: options.destination, archive_bytes: bytes, files: None })

@@ -94,7 +94,10 @@ impl Hub {
             Some(404) => format!("check the id, or {hint}"),
             _ => hint.to_owned(),
         };
-        error.with_detail(format!("downloading {what} \"{id}\" from {}", self.endpoint)).with_hint(hint)
+        // What the system says of a disk is what helps.
+        let is_of_disk = error.kind() == ErrorKind::Io && error.hint().is_some();
+        let error = error.with_detail(format!("downloading {what} \"{id}\" from {}", self.endpoint));
+        if is_of_disk { error } else { error.with_hint(hint) }
     }
 
     /// The address of a file.

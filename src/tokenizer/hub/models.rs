@@ -1,6 +1,7 @@
 //! Downloads of models from the hub.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,12 +32,12 @@ impl Hub {
         commit: Option<&str>,
         name: &str,
         hint: &str,
-        (file, progress): (File, StoredProgress),
+        (file, path, progress): (File, &Path, StoredProgress),
         watch: Watch<'_>,
     ) -> Result<()> {
         let url = self.url(&HubId { revision: commit.or(id.revision), ..*id }, name);
         let from = Location { url: &url, redirected_from: None, authorization: self.authorization.as_ref() };
-        let mut download = FileDownload::new(file, name, progress, self.policy(), Duration::ZERO, watch);
+        let mut download = FileDownload::new((file, path), name, progress, self.policy(), Duration::ZERO, watch);
         let limits = self.http.waiting(&self.limits);
         self.http
             .with_retries(&limits, |_, _| {}, || Ok(download.attempt(&self.http, from, &limits)?))

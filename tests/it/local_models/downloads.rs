@@ -15,7 +15,7 @@ use tinkex::{Config, Error, ErrorKind, TokenizerSource};
 use crate::support::{Gate, RecordedRequest, Reply, Service};
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/models");
-const WHOLE: &str = "llama-gqa-tied-f32";
+pub const WHOLE: &str = "llama-gqa-tied-f32";
 const SHARDED: &str = "llama-mha-untied-sharded-f32";
 const ID: &str = "acme/small";
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -25,11 +25,11 @@ const TOKEN: &str = "hf_secret";
 
 /// The files of a repository.
 #[derive(Clone)]
-struct Repository(BTreeMap<String, Vec<u8>>);
+pub struct Repository(BTreeMap<String, Vec<u8>>);
 
 impl Repository {
     /// A model of the fixtures, and a file that no model needs.
-    fn of(model: &str) -> Self {
+    pub fn of(model: &str) -> Self {
         let entries = fs::read_dir(Path::new(MODELS).join(model)).unwrap().map(|entry| entry.unwrap().path());
         let mut repository = Repository([("README.md".to_owned(), b"unneeded".to_vec())].into());
         for path in entries {
@@ -86,7 +86,7 @@ impl Repository {
         Reply::Full { status: 206, headers: vec![("content-range", range)], body }
     }
 
-    fn serve(self) -> Service {
+    pub fn serve(self) -> Service {
         Service::start(move |request| self.reply(request))
     }
 }

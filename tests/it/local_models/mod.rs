@@ -1,6 +1,6 @@
 //! Real models behind the local server.
 
-mod downloads;
+pub mod downloads;
 mod files;
 mod files_gguf;
 mod files_hostile;

@@ -7,6 +7,7 @@ use tinkex::local::LocalServer;
 
 use super::place::Place;
 use crate::cli::program::PROGRAM;
+use crate::local_models::downloads::{Repository, WHOLE};
 
 const MODEL: &str = "tinkex/bytes-tiny";
 
@@ -20,6 +21,11 @@ fn files(root: &Path, directory: &Path) -> Vec<String> {
     let mut files: Vec<_> = entries.flat_map(below).collect();
     files.sort();
     files
+}
+
+/// The program in a shell that lets no file grow beyond a few of its blocks, of 512 or 1024 bytes.
+fn limited(blocks: u32, before: &str, arguments: &str) -> String {
+    format!(r#"sh -c "trap '' XFSZ; ulimit -f {blocks}; {before} exec {PROGRAM} {arguments}""#)
 }
 
 /// The program cannot write a byte to a file, as on a full disk.
@@ -44,13 +50,47 @@ fn a_full_disk_is_named_and_leaves_nothing() {
     ] {
         let full = place.file("full");
         fs::create_dir(&full).unwrap();
-        let limited =
-            format!(r#"sh -c "trap '' XFSZ; ulimit -f 0; echo tml-new | HOME=full exec {PROGRAM} {arguments}""#);
-        let done = place.shell(&limited).finish();
+        let done = place.shell(&limited(0, "echo tml-new | HOME=full", &arguments)).finish();
         assert_eq!(done.code, Some(1), "{arguments}: {done:?}");
         assert!(done.stderr.starts_with("error: ") && done.stderr.contains("File too large"), "{arguments}: {done:?}");
         assert!(done.stderr.contains("hint: raise the limit of the size of files"), "{arguments}: {done:?}");
         assert_eq!(files(&full, &full).join(" "), left, "{arguments}");
         fs::remove_dir_all(full).unwrap();
     }
+}
+
+#[test]
+fn a_disk_that_fills_halfway_is_named() {
+    let server = LocalServer::start().unwrap();
+    let place = Place::new(&server.base_url());
+    let trained = place.run(&["train", "data.jsonl", "--base-model", MODEL, "--steps", "1"]);
+    assert_eq!(trained.code, Some(0), "{}", trained.stderr);
+    let listed = place.run(&["checkpoint", "list", "-f", "json"]).document();
+    let saved = listed["checkpoints"][0]["tinker_path"].as_str().unwrap();
+    let full = place.file("full");
+    fs::create_dir(&full).unwrap();
+    let done = place.shell(&limited(2, "", &format!("checkpoint download {saved} --output full/out"))).finish();
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let first = done.stderr.lines().next().unwrap();
+    assert!(first.starts_with("error: ") && first.contains("full/") && first.contains("cannot be written"), "{done:?}");
+    assert!(done.stderr.contains("hint: raise the limit of the size of files"), "{done:?}");
+    assert_eq!(fs::read_dir(&full).unwrap().count(), 0);
+}
+
+/// The weights of a model do not fit. What is there of them stays, as with every download of a model that ends early.
+#[test]
+fn a_disk_that_fills_keeps_a_model() {
+    let hub = Repository::of(WHOLE).serve();
+    let place = Place::new("http://127.0.0.1:1");
+    let hub_url = hub.url();
+    let before = format!("HF_HUB_OFFLINE=0 HF_ENDPOINT={hub_url} TINKEX_CACHE=cache");
+    let done = place.shell(&limited(16, &before, "serve --port 0 --model acme/small")).finish();
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let first = done.stderr.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(first.contains("cache/") && first.contains("model.safetensors"), "{done:?}");
+    assert!(first.contains("cannot be written"), "{done:?}");
+    assert!(done.stderr.contains("hint: raise the limit of the size of files"), "{done:?}");
+    let kept = files(&place.file("cache"), &place.file("cache"));
+    assert!(kept.iter().any(|file| file.ends_with("model.safetensors.part")), "{kept:?}");
+    assert!(!kept.iter().any(|file| file.ends_with("model.safetensors")), "{kept:?}");
 }

@@ -102,7 +102,7 @@ impl<'a> Repository<'a> {
         let failed = |error: io::Error| unusable(&part, &error);
         path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&part).map_err(failed)?;
-        self.download(name, listed, &file, file.metadata().map_err(failed)?.len())?;
+        self.download(name, listed, (&file, &part), file.metadata().map_err(failed)?.len())?;
         if let Err(error) = self.check(name, listed, &file) {
             if error.kind() == ErrorKind::Decode {
                 fs::remove_file(&part).ok();
@@ -113,7 +113,7 @@ impl<'a> Repository<'a> {
     }
 
     /// Downloads what follows the bytes that are stored. They count only if the hash of the whole tells whether they belong to it.
-    fn download(&self, name: &str, listed: &Listed, file: &File, stored: u64) -> Result<()> {
+    fn download(&self, name: &str, listed: &Listed, (file, path): (&File, &Path), stored: u64) -> Result<()> {
         let is_fixed = listed.sha256.is_some();
         let stored = if is_fixed && listed.size.is_some_and(|size| stored <= size) { stored } else { 0 };
         if stored > 0 && Some(stored) == listed.size {
@@ -130,10 +130,10 @@ impl<'a> Repository<'a> {
             }
         };
         let stored = StoredProgress { bytes: stored, total: listed.size, validator: None, is_fixed };
-        let file = file.try_clone().map_err(|error| unusable(&self.directory.join(name), &error))?;
+        let file = file.try_clone().map_err(|error| unusable(path, &error))?;
         let hint = format!("try again, which continues the download, or {}", self.hint);
         let commit = self.listing.commit.as_deref();
-        self.hub.store(&self.id, commit, name, &hint, (file, stored), &mut watch).inspect_err(|error| {
+        self.hub.store(&self.id, commit, name, &hint, (file, path, stored), &mut watch).inspect_err(|error| {
             // The commit may be gone: the next try asks for the newest.
             if error.status() == Some(404) {
                 fs::remove_file(self.directory.join(LISTING)).ok();
