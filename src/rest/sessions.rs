@@ -6,6 +6,7 @@ use super::endpoint;
 use super::found_sessions::FoundSessions;
 use crate::error::{Error, Result};
 use crate::http::Request;
+use crate::rules::single_line;
 use crate::types::wire::AssignSessionProjectRequest;
 use crate::types::{Query, SessionResponse, SessionSearch, SessionSearchResponse, SessionsListResponse};
 
@@ -94,6 +95,14 @@ impl RestClient {
                 .with_operation(operation)
                 .with_hint("set a limit from 1 to 200"));
         }
+        let projects = search.project_ids.iter().flatten().map(|project| ("the id of the project", project));
+        let session = search.session_id.iter().map(|session| ("the id of the session", session));
+        let name = search.display_name.iter().map(|name| ("the name of the session", name));
+        projects
+            .chain(session)
+            .chain(name)
+            .try_for_each(|(what, text)| single_line::check(what, text))
+            .map_err(|error| error.with_operation(operation))?;
         self.http().send_json(Request::reading("sessions/search", &[]), &self.limits(operation), search)
     }
 

@@ -12,6 +12,13 @@ pub(crate) fn check(what: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a secret with a line break or a NUL, without showing it. `what` names it in the error.
+pub(crate) fn check_secret(what: &str, secret: &str) -> Result<()> {
+    check("", secret).map_err(|_| {
+        Error::invalid_input(format!("{what} has a line break or a NUL character")).with_hint("leave the character out")
+    })
+}
+
 /// Refuses a name that is blank, or has a line break or a NUL. `what` names it in the error.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
     if name.trim().is_empty() {
@@ -31,5 +38,7 @@ mod tests {
         }
         let error = check("the name", "a\r\nb").unwrap_err().to_string();
         assert_eq!(error, r#"the name has a line break or a NUL character: "a\r\nb"; leave the character out"#);
+        let error = check_secret("the token", "a\n").unwrap_err().to_string();
+        assert_eq!(error, "the token has a line break or a NUL character; leave the character out");
     }
 }

@@ -23,7 +23,10 @@ impl ServiceClient {
             true => "create_training_client_from_state_with_optimizer",
             false => "create_training_client_from_state",
         };
-        check_path(&from.path).map_err(|error| error.with_operation(operation))?;
+        let token = from.weights_access_token.as_deref().unwrap_or_default();
+        check_path(&from.path)
+            .and_then(|()| single_line::check_secret("the weights access token", token))
+            .map_err(|error| error.with_operation(operation))?;
         if let Some(name) = &from.base_model {
             single_line::check_name("the name of the base model", name)
                 .map_err(|error| error.with_operation(operation))?;

@@ -7,6 +7,7 @@ use super::requests::Body;
 use crate::error::Result;
 use crate::http::to_json;
 use crate::pending::{CallMode, Pending};
+use crate::rules::single_line;
 use crate::types::wire::LoadWeightsRequest;
 use crate::types::{LoadOptions, LoadWeightsResponse, RequestKind, check_path};
 
@@ -106,7 +107,10 @@ impl TrainingClient {
         mode: CallMode,
     ) -> Result<Pending<LoadWeightsResponse>> {
         let operation = if optimizer { "load_state_with_optimizer" } else { "load_state" };
-        check_path(&options.path).map_err(|error| error.with_operation(operation))?;
+        let token = options.weights_access_token.as_deref().unwrap_or_default();
+        check_path(&options.path)
+            .and_then(|()| single_line::check_secret("the weights access token", token))
+            .map_err(|error| error.with_operation(operation))?;
         let model_id = Arc::clone(&self.core.model_id);
         let body: Body = Box::new(move |seq_id| {
             let request = LoadWeightsRequest {
