@@ -175,6 +175,8 @@ fn no_secret_is_shown_anywhere() {
     assert_hidden("the log of the bytes on the wire", &wire);
     access_to_weights_is_hidden(&key);
     tokens_are_hidden(&key);
+    #[cfg(feature = "ndarray")]
+    panics_are_hidden(&key);
     repeated::repeated_secrets_are_hidden(&key);
     repeated::a_hostile_id_is_not_shown();
     repeated::the_login_of_a_proxy_is_hidden();
@@ -266,6 +268,46 @@ fn access_to_weights_is_hidden(key: &str) {
     assert!(log.contains("retrying in"), "the log was not captured");
     assert_hidden("the log", &log);
     assert_hidden("the log of the bytes on the wire", &bytes_on_the_wire(&log));
+}
+
+/// Functions of the caller that panic with all that they see, in a client with a key.
+#[cfg(feature = "ndarray")]
+fn panics_are_hidden(key: &str) {
+    let service = Service::start(|request| match request.request_id().split_once(':') {
+        Some(("forward", _)) if request.path == "retrieve_future" => Reply::ok(json!({
+            "loss_fn_output_type": "ArrayRecord",
+            "loss_fn_outputs": [{"logprobs": {"data": [-1.0, -1.0, -1.0], "dtype": "float32", "shape": [3]}}],
+            "metrics": {},
+        })),
+        _ => healthy_service(request),
+    });
+    let panics = Arc::new(Mutex::new(String::new()));
+    let seen = Arc::clone(&panics);
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| writeln!(seen.lock().unwrap(), "{panic}\n{panic:?}").unwrap()));
+    let config = service.config().api_key(key).header("authorization", format!("Bearer {WORD}"));
+    let config = config.cloudflare_access(format!("{WORD}-id"), format!("{WORD}-secret")).telemetry(true);
+    let config = config.observer(|event: &Event| panic!("observed {event:?}")).build_with(|_| None).unwrap();
+    let run = || {
+        let client = ServiceClient::connect(config.clone())?;
+        let trainer = client.create_lora_training_client("base", LoraConfig::default())?;
+        let loss = |_: &[_], _: &[_]| -> Result<tinkex::CustomLoss, Error> {
+            panic!("computed with {client:?}, {trainer:?} and {config:#?}")
+        };
+        let failed = trainer.forward_backward_custom(batch(), loss).unwrap_err();
+        client.close(Duration::from_secs(60));
+        Ok::<Error, Error>(failed)
+    };
+    let failed = run();
+    std::panic::set_hook(usual);
+    let mut shown = Shown::default();
+    shown.error(&failed.unwrap());
+    let panics = panics.lock().unwrap();
+    assert!(panics.contains("observed ") && panics.contains("computed with "), "{panics}");
+    assert_hidden("a panic", &panics);
+    assert_hidden("the error of a panic", &shown.0);
+    assert_hidden("the telemetry", &reported(&service));
+    assert_hidden("the log", &taken_log());
 }
 
 /// What ureq logs at trace: the bytes on the wire, in rows of 16, in hex and as text.

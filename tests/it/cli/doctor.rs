@@ -120,6 +120,34 @@ fn a_private_authority_is_trusted_where_configured() {
     }
 }
 
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+#[test]
+fn another_hosts_or_expired_certificates_are_refused() {
+    use crate::tls::{EXPIRED_ROOT, ROOT, expired_tls_in_front_of, faults::counted, tls_in_front_of};
+
+    let service = Service::start(healthy_service);
+    let other = counted("127.0.0.2", tls_in_front_of(&service, false).0).0;
+    let expired = expired_tls_in_front_of(&service);
+    let directory = tempfile::tempdir().unwrap();
+    for (name, url, root, words, hint) in [
+        ("other.pem", format!("https://127.0.0.2:{other}"), ROOT, "it is that of another host", "TINKER_BASE_URL"),
+        ("expired.pem", format!("https://localhost:{expired}"), EXPIRED_ROOT, "it has expired", "clock"),
+    ] {
+        let file = directory.path().join(name);
+        std::fs::write(&file, root).unwrap();
+        let trusting = format!("--ca-certificate {}", file.display());
+        let done = tinkex(&format!("doctor -f json {trusting}")).at(&url).run();
+        let document: Value = serde_json::from_str(&done.stdout).unwrap();
+        let check = find(&document, "tls");
+        assert_eq!((done.code, &check["status"]), (Some(6), &json!("failed")), "{document}");
+        assert!(check["detail"].as_str().unwrap().contains(&format!("certificate not trusted: {words}")), "{check}");
+        assert!(check["hint"].as_str().unwrap().contains(hint), "{check}");
+        let listed = tinkex(&format!("run list {trusting}")).at(&url).run();
+        assert!(listed.code != Some(0) && listed.stderr.contains(words), "{listed:?}");
+    }
+    assert!(service.requests().is_empty());
+}
+
 /// What `tinkex doctor` requests of a service with this clock: its health and its capabilities. One of them may be refused.
 fn endpoints<'a>(server: &'a MockServer, date: SystemTime, refuse: Option<(&str, u16)>) -> [Mock<'a>; 2] {
     let models = json!({ "supported_models": [{ "model_name": "tinkex/bytes-tiny" }] });

@@ -46,7 +46,10 @@ fn log_has_requests_without_the_key() {
     let server = LocalServer::start().unwrap();
     let mut client = Client::new(&server);
     let body = json!({ "model_id": "m", "seq_id": 7, "adam_params": {} }).to_string();
-    let head = format!("content-length: {}\r\nx-stainless-retry-count: 2\r\nX-Api-Key: tml-secret", body.len());
+    let secrets = "X-Api-Key: tml-Zq9\r\nAuthorization: Bearer eyJ.Zq9.c2ln\r\nCF-Access-Client-Id: Zq9-id\r\n\
+                   CF-Access-Client-Secret: Zq9\r\nX-Tinker-Weights-Access-Token: Zq9\r\nCookie: a=Zq9\r\n\
+                   Proxy-Authorization: Basic Zq9";
+    let head = format!("content-length: {}\r\nx-stainless-retry-count: 2\r\n{secrets}", body.len());
     client.write(format!("POST /api/v1/optim_step?a HTTP/1.1\r\n{head}\r\n\r\n{body}")).unwrap();
     assert_eq!(client.receive().unwrap().status, 404);
 
@@ -55,7 +58,28 @@ fn log_has_requests_without_the_key() {
     assert_eq!((request.index, request.method.as_str(), request.path.as_str()), (0, "POST", "/api/v1/optim_step"));
     assert_eq!((request.seq, request.subject.as_deref(), request.attempt), (Some(7), Some("m"), Some(2)));
     assert_eq!(request.header("content-length"), Some(body.len().to_string().as_str()));
-    assert!(!format!("{log:?}").contains("secret"));
+    assert!(!format!("{log:?}").contains("Zq9"), "{log:?}");
+}
+
+#[test]
+fn log_has_tokens_of_no_kind() {
+    let server = LocalServer::start().unwrap();
+    let mut client = Client::new(&server);
+    let load =
+        json!({ "model_id": "m", "seq_id": 7, "path": "tinker://run/weights/a", "weights_access_token": "secret" });
+    for (target, head, body) in [
+        ("/v1/chat/completions", "Authorization: Bearer sk-secret", json!({ "model": "none", "messages": [] })),
+        ("/api/v1/load_weights", "X-Api-Key: eyJhbGciOiJub25lIn0.secret.c2ln", load),
+        ("/api/v1/archives/a?sig=secret", "X-Api-Key: tml-k", json!({})),
+    ] {
+        let body = body.to_string();
+        let length = body.len();
+        client.write(format!("POST {target} HTTP/1.1\r\ncontent-length: {length}\r\n{head}\r\n\r\n{body}")).unwrap();
+        assert!(client.receive().unwrap().status >= 400, "{target}");
+    }
+    let log = server.requests();
+    assert_eq!(log.len(), 3);
+    assert!(!format!("{log:?}").contains("secret"), "{log:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::*;
 use crate::support::advance_past_wait;
 
 /// A listener at this address, in front of another one, that counts its connections.
-fn counted(address: &str, port: u16) -> (u16, Arc<AtomicUsize>) {
+pub fn counted(address: &str, port: u16) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((address, 0)).unwrap();
     let outside = listener.local_addr().unwrap().port();
     let count = Arc::new(AtomicUsize::new(0));
@@ -63,10 +63,8 @@ fn a_certificate_of_another_host_ends_at_once() {
 #[test]
 fn an_expired_certificate_ends_at_once() {
     let service = Service::start(healthy_service);
-    let expired = (include_bytes!("expired.pem").as_slice(), include_bytes!("expired.key").as_slice());
-    let (port, _) = tls_with(expired, &service, false);
-    let root = include_str!("expired_root.pem");
-    let error = refused(Config::builder().base_url(format!("https://localhost:{port}")).root_certificate(root));
+    let port = expired_tls_in_front_of(&service);
+    let error = refused(Config::builder().base_url(format!("https://localhost:{port}")).root_certificate(EXPIRED_ROOT));
     assert!(error.message().ends_with("certificate not trusted: it has expired"), "{error}");
     assert!(error.hint().unwrap().contains("clock"), "{error}");
 }

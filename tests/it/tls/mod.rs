@@ -1,6 +1,6 @@
 //! TLS with a private certificate authority, to the service and to a proxy, with the TLS library of this build.
 
-mod faults;
+pub mod faults;
 #[cfg(feature = "rustls")]
 mod resumption;
 mod roots;
@@ -38,6 +38,14 @@ fn server_config((certificate, key): Identity, versions: &[&'static SupportedPro
 /// Terminates TLS in front of a service. With `is_proxy`, a CONNECT comes first. Returns its port.
 pub fn tls_in_front_of(service: &Service, is_proxy: bool) -> (u16, Tunnels) {
     tls_with(SERVER, service, is_proxy)
+}
+
+/// The authority of a certificate of `localhost` that has expired.
+pub const EXPIRED_ROOT: &str = include_str!("expired_root.pem");
+
+/// Like [`tls_in_front_of`], with that certificate.
+pub fn expired_tls_in_front_of(service: &Service) -> u16 {
+    tls_with((include_bytes!("expired.pem"), include_bytes!("expired.key")), service, false).0
 }
 
 fn tls_with(identity: Identity, service: &Service, is_proxy: bool) -> (u16, Tunnels) {
