@@ -143,7 +143,6 @@ impl PollJob {
         };
         let quoted;
         let outcome = match protobuf {
-            Some(body) if body.is_empty() => PollOutcome::NotReady(NotReady::Damaged),
             Some(body) => PollOutcome::Ready(ResultBody::Protobuf(body)).resolve(self.decode, |failure| failure),
             None => {
                 let mut outcome = classify(response.status, &response.body, retry_after);

@@ -19,7 +19,7 @@ const DAMAGED: [(&str, &[u8]); 6] = [
     ("application/json", b" \n"),
     ("application/json", b"{\"metrics\": {\"step\""),
     ("application/json", b"\xff\xfe{}"),
-    ("application/x-protobuf", b""),
+    ("application/octet-stream", b"\x0a\x02ok"),
     ("text/html", PAGE),
 ];
 

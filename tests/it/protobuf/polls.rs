@@ -53,15 +53,12 @@ fn json_alone_does_not_ask_for_protobuf() {
 
 #[test]
 fn a_wrong_content_type_is_a_decode_error() {
-    let message = protobuf::SampleResponse::from(&response()).encode_to_vec();
     let json = serde_json::to_vec(&response()).unwrap();
-    for (content_type, body, why) in [
-        ("application/x-protobuf", json.as_slice(), "the content-type says protobuf, but the response is JSON"),
-        ("application/x-protobuf", b"\xff\xff", "the result in protobuf is not valid"),
-        ("application/json", &message, "not JSON"),
-        ("application/octet-stream", &message, "not JSON"),
+    for (body, why) in [
+        (json.as_slice(), "the content-type says protobuf, but the response is JSON"),
+        (b"\xff\xff", "the result in protobuf is not valid"),
     ] {
-        let error = polled::<SampleResponse>(content_type, body).unwrap_err();
+        let error = polled::<SampleResponse>("application/x-protobuf", body).unwrap_err();
         assert_eq!((error.kind(), error.request_id()), (ErrorKind::Decode, Some("r-1")), "{error}");
         assert!(error.to_string().contains(why), "{error}");
     }
