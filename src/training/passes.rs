@@ -48,7 +48,8 @@ impl TrainingClient {
         };
         let (targets, chunks) = (PassTargets::of(&batch, &loss), Chunks::default());
         let accepted = Arc::clone(&chunks);
-        let requests = PassRequests { pass, batch, loss, model_id, accepted: 0, chunk: 0, chunks };
+        let requests =
+            PassRequests { pass, batch, loss, model_id, accepted: 0, chunk: 0, fits_protobuf: false, chunks };
         let call = self.queue(operation, kind, Box::new(requests), bytes, mode)?;
         Ok(SubmittedPass { call, targets, chunks: accepted, seen: Arc::clone(&self.core.seen) })
     }
@@ -127,6 +128,8 @@ struct PassRequests {
     accepted: usize,
     /// How many datums the last written request has, after those.
     chunk: usize,
+    /// The datums after those that were accepted have a form in protobuf.
+    fits_protobuf: bool,
     chunks: Chunks,
 }
 
@@ -158,9 +161,10 @@ impl Requests for PassRequests {
                 Ok(Message::json(path, body))
             }
             WireFormat::Protobuf => {
-                if self.accepted == 0 && self.chunk < rest.len() {
-                    // Before any part of the batch is sent. A batch of one part is checked as that is written.
+                if !self.fits_protobuf {
+                    // Before any part of the batch is sent in it.
                     protobuf::check_data(rest)?;
+                    self.fits_protobuf = true;
                 }
                 let (chunk, forward_only) = (&rest[..self.chunk], self.pass == Pass::Forward);
                 let (buffer, model_id) = (std::mem::take(buffer), &self.model_id);

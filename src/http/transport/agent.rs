@@ -17,6 +17,10 @@ use crate::error::{Error, Result};
 use crate::http::request::Purpose;
 use crate::rules::proxy::{ChosenProxy, ProxyScheme};
 
+/// How many times the size of others the output buffer of a training client's connection has. A batch is megabytes, and each write
+/// is a call of the system, which wakes whoever reads.
+const TRAINING_BUFFERS: usize = 8;
+
 /// One agent for each purpose, and one for other servers than the service. They share the resolver's cache, and what watches their
 /// idle connections.
 pub(in crate::http) struct Agents {
@@ -36,10 +40,13 @@ impl Agents {
             Agent::with_parts(settings, PoolingConnector::new(fresh, &connections, group), resolver)
         };
         let proxy = config.base_url().parse().ok().map(|uri| proxy_for(config, &uri)).transpose()?.flatten();
-        let service = settings(config, proxy)?;
+        let buffer = config.connection_buffer();
+        let service = settings(config, proxy.clone(), buffer)?;
+        let training = settings(config, proxy, buffer.saturating_mul(TRAINING_BUFFERS))?;
+        let of = |purpose| if purpose == Purpose::Training { &training } else { &service };
         Ok(Agents {
-            service: Purpose::ALL.map(|purpose| agent(service.clone(), Group::Service(purpose))),
-            external: agent(settings(config, None)?, Group::External),
+            service: Purpose::ALL.map(|purpose| agent(of(purpose).clone(), Group::Service(purpose))),
+            external: agent(settings(config, None, buffer)?, Group::External),
             connections,
         })
     }
@@ -105,8 +112,8 @@ pub(in crate::http) fn proxy_for(config: &Config, uri: &Uri) -> Result<Option<ur
     built.map(Some).map_err(|error| Error::config(format!("{setting}: the proxy URL is not valid")).with_source(error))
 }
 
-/// How ureq connects, if these requests use this proxy.
-fn settings(config: &Config, proxy: Option<ureq::Proxy>) -> Result<ureq::config::Config> {
+/// How ureq connects, if these requests use this proxy, and writes them through a buffer of this size.
+fn settings(config: &Config, proxy: Option<ureq::Proxy>, output_buffer: usize) -> Result<ureq::config::Config> {
     let builder = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -115,7 +122,7 @@ fn settings(config: &Config, proxy: Option<ureq::Proxy>) -> Result<ureq::config:
         .user_agent(AutoHeaderValue::None)
         .accept(AutoHeaderValue::None)
         .input_buffer_size(config.connection_buffer())
-        .output_buffer_size(config.connection_buffer())
+        .output_buffer_size(output_buffer)
         .max_idle_connections(0)
         .timeout_connect(Some(config.timeout_connect()));
     #[cfg(all(feature = "native-tls", not(feature = "rustls")))]

@@ -26,10 +26,11 @@ use crate::types::{Datum, Loss, LossSetting, ModelInputChunk, ProvenanceSource, 
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn pass_request(data: &[Datum], loss: &Loss, model_id: &str, seq_id: u64, forward_only: bool) -> Result<Vec<u8>> {
+    check_data(data)?;
     write_pass_request(Vec::new(), data, loss, model_id, seq_id, forward_only)
 }
 
-/// The same, in this buffer, whose content is lost.
+/// The same, in this buffer, whose content is lost. The datums must have been [checked](check_data).
 pub(crate) fn write_pass_request(
     buffer: Vec<u8>,
     data: &[Datum],
@@ -40,7 +41,6 @@ pub(crate) fn write_pass_request(
 ) -> Result<Vec<u8>> {
     let seq_id = i32::try_from(seq_id)
         .map_err(|_| Error::invalid_input(format!("the sequence number {seq_id} does not fit int32")))?;
-    check_data(data)?;
     Ok(Writer::write_message(buffer, |request| {
         request.string(1, model_id);
         request.integer(2, seq_id.into());
