@@ -63,17 +63,20 @@ pub(crate) fn is_of_gateway(status: u16, body: &[u8]) -> bool {
     }
 }
 
-/// FastAPI's `detail`; if the body is cut within it, how it begins.
+/// FastAPI's `detail`. How it begins, if the body is cut within it or too deep to be read, or if it has no text.
 fn detail(body: &[u8]) -> Option<String> {
+    let start = || String::from_utf8_lossy(OWN_START).into_owned();
+    let start_alone = || body.starts_with(OWN_START).then(start);
     if is_deep(body) {
-        return None;
+        return start_alone();
     }
     match serde_json::from_slice::<Value>(body) {
-        Ok(Value::Object(object)) => object.get("detail").and_then(message),
-        Ok(_) => None,
-        Err(error) => {
-            (error.is_eof() && body.starts_with(OWN_START)).then(|| String::from_utf8_lossy(OWN_START).into())
+        Ok(Value::Object(object)) => {
+            let detail = object.get("detail").filter(|detail| !detail.is_null())?;
+            Some(message(detail).unwrap_or_else(start))
         }
+        Ok(_) => None,
+        Err(error) => error.is_eof().then(start_alone).flatten(),
     }
 }
 

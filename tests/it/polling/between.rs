@@ -14,11 +14,13 @@ const WAITS: [std::ops::RangeInclusive<u128>; 2] = [375..=500, 750..=1000];
 const PAGE: &[u8] = b"<html>Sign in to the network</html>";
 
 /// Successes that are no result.
-const DAMAGED: [(&str, &[u8]); 6] = [
+const DAMAGED: [(&str, &[u8]); 8] = [
     ("application/json", b""),
     ("application/json", b" \n"),
     ("application/json", b"{\"metrics\": {\"step\""),
     ("application/json", b"\xff\xfe{}"),
+    ("application/json", b"\xff\xfe{\0}\0"),
+    ("application/json", b"\0\0\0\0"),
     ("application/octet-stream", b"\x0a\x02ok"),
     ("text/html", PAGE),
 ];
@@ -63,6 +65,22 @@ fn a_damaged_result_is_asked_for_again() {
         assert_eq!(step, 1.0, "{kind} {body:?}");
         let failures: Vec<_> = failures.try_iter().map(|error| (error.kind(), error.status())).collect();
         assert_eq!(failures, [(ErrorKind::Decode, Some(200)); 2], "{kind} {body:?}");
+    }
+}
+
+#[test]
+fn encodings_nobody_asked_for_are_damage() {
+    let bodies: [(&str, &[u8]); 3] = [
+        ("zstd", b"\x28\xb5\x2f\xfd\x04\x00\x61\x00\x00{\"metrics\": {}}"),
+        ("br", b"\x0b\x02\x80{\"a\":1}\x03"),
+        ("zstd", b"\x28\xb5\x2f\xfd\xe4\xff\xff\xff\xff"),
+    ];
+    for (encoding, body) in bodies {
+        let headers = [("content-type", "application/json"), ("content-encoding", encoding)];
+        let headers = headers.map(|(name, value)| (name, value.to_owned()));
+        let (step, _) =
+            step_after(move || Reply::Full { status: 200, headers: headers.clone().into(), body: body.into() });
+        assert_eq!(step, 1.0, "{encoding} {body:?}");
     }
 }
 

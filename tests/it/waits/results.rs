@@ -34,7 +34,7 @@ fn failing_polls_are_said_until_the_result() {
 }
 
 #[test]
-fn polls_that_the_service_does_not_get_are_said() {
+fn polls_the_service_never_gets_are_said() {
     let page = |status| Reply::Full {
         status,
         headers: vec![("content-type", "text/html".to_owned())],

