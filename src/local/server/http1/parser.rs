@@ -188,26 +188,25 @@ impl Parser {
                 }
             }
             Remaining::ChunkSize => match httparse::parse_chunk_size(&self.buffer) {
-                Ok(httparse::Status::Complete((line, size))) => {
+                Ok(httparse::Status::Complete((line, size))) if line <= MAX_CHUNK_LINE => {
                     let size = usize::try_from(size).unwrap_or(usize::MAX);
                     check_body(request.body.len().saturating_add(size), self.max_body)?;
                     self.buffer.drain(..line);
                     *remaining = if size == 0 { Remaining::Trailers } else { Remaining::Chunk(size) };
                 }
                 Ok(httparse::Status::Partial) if self.buffer.len() <= MAX_CHUNK_LINE => return Ok(Step::NeedMore),
-                _ => return Err(Response::error(400, "a chunk size is not a hexadecimal number")),
+                Ok(_) => return Err(Response::error(400, "the line of a chunk's size is too long")),
+                Err(_) => return Err(Response::error(400, "a chunk size is not a hexadecimal number")),
             },
             Remaining::Trailers => match self.buffer.windows(2).position(|pair| pair == b"\r\n") {
-                Some(end) => {
+                Some(end) if end < MAX_HEAD => {
                     self.buffer.drain(..end + 2);
                     if end == 0 {
                         return Ok(Step::Complete);
                     }
                 }
-                None if self.buffer.len() > MAX_HEAD => {
-                    return Err(Response::error(431, "the trailers are too long"));
-                }
-                None => return Ok(Step::NeedMore),
+                None if self.buffer.len() <= MAX_HEAD => return Ok(Step::NeedMore),
+                _ => return Err(Response::error(431, "the trailers are too long")),
             },
         }
         Ok(Step::Progress)

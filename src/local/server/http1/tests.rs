@@ -60,6 +60,18 @@ fn bad_requests_are_rejected_with_their_status() {
 }
 
 #[test]
+fn long_lines_of_chunks_are_refused_also_whole() {
+    let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let extension = format!("{head}1;{}\r\na\r\n0\r\n\r\n", "x".repeat(1024));
+    let trailer = format!("{head}0\r\nt: {}\r\n\r\n", "x".repeat(MAX_HEAD));
+    for (bytes, status) in [(extension, 400), (trailer, 431)] {
+        for size in [100, bytes.len()] {
+            assert_eq!(parse(bytes.as_bytes(), size), (Vec::new(), Some(status)), "{status} in pieces of {size}");
+        }
+    }
+}
+
+#[test]
 fn expect_100_continue_is_reported() {
     let mut parser = Parser::new(20);
     parser.push(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n");
