@@ -10,7 +10,7 @@ use tinkex::rest::CopyWeights;
 use tinkex::types::{AuditEventType, LoadOptions, LoraConfig, SaveOptions, SessionSearch};
 use tinkex::{ConfigBuilder, Error, ErrorKind, Result, ServiceClient, TrainingClient, TrainingOptions};
 
-use crate::support::{Reply, Service, connect, healthy_service};
+use crate::support::{Service, connect, healthy_service};
 
 const HOSTILE: [&str; 4] = ["a\r\nx-api-key: b", "a\n", "\r", "a\0"];
 
@@ -147,7 +147,7 @@ fn arguments_with_line_breaks_are_refused() {
 #[cfg(feature = "tokenizers")]
 #[test]
 fn the_hub_gets_no_line_breaks() {
-    let hub = Service::start(|_| Reply::Json(404, json!({})));
+    let hub = Service::start(|_| crate::support::Reply::Json(404, json!({})));
     for text in HOSTILE {
         let source = || TokenizerSource::from_env_with(|_| None).endpoint(hub.url());
         for (name, result) in [

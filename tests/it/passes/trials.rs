@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tinkex::local::{LocalServer, WireFormats};
 use tinkex::types::{ForwardBackwardOutput, LoraConfig, LossFn, RequestKind};
-use tinkex::{Config, ErrorKind, Proxy, TrainingClient, Wire};
+use tinkex::{ErrorKind, TrainingClient, Wire};
 
 use super::numbers::{hasty, pass, server, step};
 use super::{counted, datum, sent, start, trainer};
@@ -243,8 +242,12 @@ fn results_in_json_start_no_trial() {
     assert_eq!(passes(&service), [1, 2, 3].map(|number| ("json", number)));
 }
 
+#[cfg(feature = "local")]
 #[test]
 fn the_local_server_gets_protobuf_second() {
+    use tinkex::local::{LocalServer, WireFormats};
+    use tinkex::{Config, Proxy};
+
     let [json, protobuf] = ["application/json", "application/x-protobuf"];
     for (formats, expected) in [
         (WireFormats::Both, vec![json, protobuf, protobuf]),
