@@ -53,6 +53,7 @@ pub(crate) fn is_services_own(status: u16, body: &[u8]) -> bool {
 pub(crate) fn is_of_gateway(status: u16, body: &[u8]) -> bool {
     match status {
         300..=399 => true,
+        401 | 403..=405 | 410 if has_odd_detail(body) => false,
         404 | 405 => !is_services_own(status, body),
         410 => detail(body).is_none(),
         401 | 403 => {
@@ -63,21 +64,27 @@ pub(crate) fn is_of_gateway(status: u16, body: &[u8]) -> bool {
     }
 }
 
-/// FastAPI's `detail`. How it begins, if the body is cut within it or too deep to be read, or if it has no text.
+/// FastAPI's `detail`; if the body is cut within it, how it begins.
 fn detail(body: &[u8]) -> Option<String> {
-    let start = || String::from_utf8_lossy(OWN_START).into_owned();
-    let start_alone = || body.starts_with(OWN_START).then(start);
     if is_deep(body) {
-        return start_alone();
+        return None;
     }
     match serde_json::from_slice::<Value>(body) {
-        Ok(Value::Object(object)) => {
-            let detail = object.get("detail").filter(|detail| !detail.is_null())?;
-            Some(message(detail).unwrap_or_else(start))
-        }
+        Ok(Value::Object(object)) => object.get("detail").and_then(message),
         Ok(_) => None,
-        Err(error) => error.is_eof().then(start_alone).flatten(),
+        Err(error) => {
+            (error.is_eof() && body.starts_with(OWN_START)).then(|| String::from_utf8_lossy(OWN_START).into())
+        }
     }
+}
+
+/// Whether there is a `detail` without any text, or one that is too deep to be read: no gateway's, but no explanation either.
+fn has_odd_detail(body: &[u8]) -> bool {
+    if is_deep(body) {
+        return body.starts_with(OWN_START);
+    }
+    let detail = serde_json::from_slice::<Map<String, Value>>(body).ok().and_then(|mut object| object.remove("detail"));
+    detail.is_some_and(|detail| !detail.is_null() && message(&detail).is_none())
 }
 
 /// Whether a text says more than the name of the status, as in `404 Not Found`.
@@ -215,6 +222,9 @@ mod tests {
             (410, r#"{"detail":"gone"}"#, false),
             (410, r#"{"detail":"the result has expired"}"#, false),
             (410, "gone", true),
+            (410, r#"{"detail":{}}"#, false),
+            (404, r#"{"detail":[]}"#, false),
+            (404, r#"{"detail":null}"#, true),
             (401, r#"{"detail":"Unauthorized"}"#, false),
             (401, r#"{"message":"Invalid API key"}"#, false),
             (401, "the key has expired", false),
@@ -229,6 +239,8 @@ mod tests {
         ] {
             assert_eq!(is_of_gateway(status, body.as_bytes()), expected, "{status} {body}");
         }
+        let deep = format!(r#"{{"detail":{}"no"{}}}"#, "[".repeat(1000), "]".repeat(1000));
+        assert!(!is_of_gateway(404, deep.as_bytes()) && is_of_gateway(404, &deep.as_bytes()[1..]));
         for status in [307, 401, 403, 404, 405, 410] {
             for body in ["", "{}", "[]", PAGE] {
                 assert!(is_of_gateway(status, body.as_bytes()), "{status} {body}");
