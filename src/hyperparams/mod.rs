@@ -2,7 +2,7 @@
 //!
 //! | to | use |
 //! |---|---|
-//! | get a learning rate to begin with | [`learning_rate`]; [`Family`] for other sizes of a family |
+//! | get a learning rate to begin with | [`learning_rate()`]; [`Family`] for other sizes of a family |
 //! | take over a learning rate of full fine-tuning | [`LORA_RATE_FACTOR`] |
 //! | set the learning rate of each step | [`Schedule`] |
 //! | count the parameters of an adapter | [`ModelShape::lora_parameters`] |

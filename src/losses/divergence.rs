@@ -12,7 +12,7 @@ use crate::types::{Datum, TensorData};
 /// `teacher` has one array for each datum, with the teacher's log-probability of each of its N · K targets in nats, in the order of the
 /// student's. At a position, with *p* = exp(teacher's), divided by its sum over the K targets, and *x* = the student's, which is not
 /// divided: the loss is Σ weight · *p* · (log *p* − *x*), and its derivative −weight · *p*. This is the cross-entropy of
-/// [`soft_targets`](super::soft_targets) less the teacher's entropy, so a value of 0 is out of reach if K is less than the vocabulary.
+/// [`soft_targets`](super::soft_targets()) less the teacher's entropy, so a value of 0 is out of reach if K is less than the vocabulary.
 /// −∞ is a probability of 0. The metric is `forward_kl`.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //! | direct preference optimization | `dpo` | custom loss, with reference log-probabilities |
 //! | Bradley-Terry | `bradley_terry` | custom loss, without a reference |
 //! | on-policy distillation | [`on_policy_distillation`] | advantages for [`LossFn::ImportanceSampling`](crate::types::LossFn::ImportanceSampling) |
-//! | off-policy distillation, with K targets for each position | [`soft_targets`] | datums for [`LossFn::CrossEntropy`](crate::types::LossFn::CrossEntropy) |
+//! | off-policy distillation, with K targets for each position | [`soft_targets()`] | datums for [`LossFn::CrossEntropy`](crate::types::LossFn::CrossEntropy) |
 //! | the same with log-probabilities of the teacher | `forward_kl`, `reverse_kl` | custom loss |
 //! | squared error of log-probabilities | `squared_error` | custom loss |
 //!

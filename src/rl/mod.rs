@@ -3,7 +3,7 @@
 //! | to | use |
 //! |---|---|
 //! | sample N prompts × G times, and score each sample | [`Rollouts`] |
-//! | turn rewards into advantages | [`advantages`] |
+//! | turn rewards into advantages | [`advantages()`] |
 //! | turn groups of trajectories into training examples | [`policy_examples`]; [`Trajectory::examples`] for a single one |
 //! | keep the policy near a reference model | [`kl_penalty`], [`compute_logprobs`] |
 //! | see how far the learner is from the sampler | [`PolicyMetrics`] |

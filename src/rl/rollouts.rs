@@ -127,7 +127,7 @@ impl<'a> Rollouts<'a> {
     }
 
     /// Sets the number of samples for each prompt, at least 1. Defaults to 1, which has no signal: see
-    /// [`advantages`](super::advantages).
+    /// [`advantages`](super::advantages()).
     pub fn group_size(mut self, samples: u32) -> Self {
         self.group_size = samples.max(1);
         self
