@@ -104,8 +104,8 @@ fn hints(directory: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            // The program and the local server have hints for others.
-            if !path.ends_with("bin") && !path.ends_with("local") {
+            // The hints of others: of the program, the local server, and what C does not have.
+            if !["bin", "local", "hyperparams", "rl"].iter().any(|others| path.ends_with(others)) {
                 hints(&path, found);
             }
             continue;
