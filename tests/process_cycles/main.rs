@@ -26,7 +26,7 @@ const CYCLES: usize = 7;
 
 const RUNS: usize = 30;
 
-/// What a cycle may leave behind, in bytes: less than a handle of each call. What is allocated at the moment of counting varies by kilobytes.
+/// What a cycle may leave behind, in bytes. What is allocated at the moment of counting varies by kilobytes, so that 300 are seen for sure.
 const LIMIT: isize = 60;
 
 /// Trains a model, one step ahead, and samples from it, also without a wait for the result.
