@@ -43,10 +43,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// let config = Config::builder().api_key("tml-local").base_url(server.base_url()).clock(manual.clock()).build()?;
 /// let service = ServiceClient::connect(config)?;
 ///
-/// // The next heartbeat is due in 10 seconds. A minute of heartbeats takes no real time.
-/// for _ in 0..6 {
-///     manual.until_waiting(|waits| waits.contains(&Duration::from_secs(10)));
-///     manual.advance(Duration::from_secs(10));
+/// // The client waits for its next heartbeat, or to close an idle connection. A minute of that takes no real time.
+/// let mut passed = Duration::ZERO;
+/// while passed < Duration::from_secs(60) {
+///     let mut next = Duration::ZERO;
+///     manual.until_waiting(|waits| {
+///         next = waits.first().copied().unwrap_or_default();
+///         !next.is_zero()
+///     });
+///     manual.advance(next);
+///     passed += next;
 /// }
 /// println!("time left of each wait: {:?}", manual.waits());
 /// # }

@@ -119,7 +119,7 @@ settings! {
     /// How long the addresses of a resolved host name are cached. Defaults to 60 s.
     dns_retention: Duration = Duration::from_secs(60), zero refused;
     /// The size in bytes of each connection's input and output buffer. A response head must fit. Defaults to 16 KiB. The connection of
-    /// a training client writes its batches through eight times that.
+    /// a training client writes its batches through eight times that, unless it is less than 16 KiB.
     connection_buffer: usize = 16 * 1024, zero refused;
     /// The stack size in bytes of each of the library's threads. Defaults to 256 KiB; less than 128 KiB is refused. A build
     /// without optimization needs 192 KiB for TLS.

@@ -18,8 +18,9 @@ use crate::http::request::Purpose;
 use crate::rules::proxy::{ChosenProxy, ProxyScheme};
 
 /// How many times the size of others the output buffer of a training client's connection has. A batch is megabytes, and each write
-/// is a call of the system, which wakes whoever reads.
+/// is a call of the system, which wakes whoever reads. Who chose buffers smaller than [`USUAL_BUFFER`] has no memory for that.
 const TRAINING_BUFFERS: usize = 8;
+const USUAL_BUFFER: usize = 16 * 1024;
 
 /// One agent for each purpose, and one for other servers than the service. They share the resolver's cache, and what watches their
 /// idle connections.
@@ -42,7 +43,8 @@ impl Agents {
         let proxy = config.base_url().parse().ok().map(|uri| proxy_for(config, &uri)).transpose()?.flatten();
         let buffer = config.connection_buffer();
         let service = settings(config, proxy.clone(), buffer)?;
-        let training = settings(config, proxy, buffer.saturating_mul(TRAINING_BUFFERS))?;
+        let times = if buffer < USUAL_BUFFER { 1 } else { TRAINING_BUFFERS };
+        let training = settings(config, proxy, buffer.saturating_mul(times))?;
         let of = |purpose| if purpose == Purpose::Training { &training } else { &service };
         Ok(Agents {
             service: Purpose::ALL.map(|purpose| agent(of(purpose).clone(), Group::Service(purpose))),
