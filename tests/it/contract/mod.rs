@@ -39,7 +39,7 @@ fn the_service_keeps_the_contract() {
     let base_url = env::var("TEST_API_BASE_URL").expect("set TEST_API_BASE_URL to the address of the service");
     let model = env::var("TEST_API_BASE_MODEL").expect("set TEST_API_BASE_MODEL to a model of the service");
     let config = Config::builder().base_url(base_url).timeout_operation(Some(PATIENCE)).max_retries(1);
-    let config = config.timeout_submit(Duration::from_secs(60)).build_with(|_| None).unwrap();
+    let config = config.timeout_submit(Duration::from_secs(60)).build().unwrap();
     let report = try_everything(config, &model);
     say(&report.to_string());
     assert!(report.missing().is_empty(), "every service must do this: {:?}", report.missing());
