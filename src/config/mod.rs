@@ -22,7 +22,7 @@ pub(crate) use credential::{Credential, checked_key};
 pub use proxy::Proxy;
 #[cfg(feature = "rustls")]
 pub(crate) use roots::Roots;
-pub(crate) use settings::MAX_DURATION;
+pub(crate) use settings::{CONNECTION_BUFFER, MAX_DURATION};
 #[cfg(any(feature = "tokenizers", feature = "test-util"))]
 pub(crate) use validate::base_url as check_url;
 #[cfg(feature = "tokenizers")]

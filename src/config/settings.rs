@@ -53,6 +53,9 @@ macro_rules! zero_is {
     };
 }
 
+/// The usual size in bytes of a connection's buffers.
+pub(crate) const CONNECTION_BUFFER: usize = 16 * 1024;
+
 settings! {
     /// The timeout for resolving a host name, and again for connecting, including the TLS handshake. Defaults to 5 s, as in the
     /// Python client.
@@ -120,7 +123,7 @@ settings! {
     dns_retention: Duration = Duration::from_secs(60), zero refused;
     /// The size in bytes of each connection's input and output buffer. A response head must fit. Defaults to 16 KiB. The connection of
     /// a training client writes its batches through eight times that, unless it is less than 16 KiB.
-    connection_buffer: usize = 16 * 1024, zero refused;
+    connection_buffer: usize = CONNECTION_BUFFER, zero refused;
     /// The stack size in bytes of each of the library's threads. Defaults to 256 KiB; less than 128 KiB is refused. A build
     /// without optimization needs 192 KiB for TLS.
     thread_stack_size: usize = 256 * 1024, zero refused;

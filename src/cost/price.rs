@@ -115,12 +115,12 @@ impl Price {
 
 /// A price as it is written.
 #[derive(Serialize, Deserialize)]
-struct Columns {
-    prefill: Dollars,
+pub(super) struct Columns {
+    pub(super) prefill: Dollars,
     #[serde(default)]
-    cached_prefill: Option<Dollars>,
-    sample: Dollars,
-    train: Dollars,
+    pub(super) cached_prefill: Option<Dollars>,
+    pub(super) sample: Dollars,
+    pub(super) train: Dollars,
 }
 
 impl TryFrom<Columns> for Price {

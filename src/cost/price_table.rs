@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::price::Columns;
 use super::{Dollars, Price, built_in};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -76,8 +77,7 @@ impl PriceTable {
                 return Err(refused("lacks prefill or sample".to_owned()));
             };
             let Some(train) = row.train else { continue };
-            let price = Price::new(prefill, sample, train)
-                .and_then(|price| row.cached_prefill.map_or(Ok(price), |cached| price.with_cached_prefill(cached)))
+            let price = Price::try_from(Columns { prefill, cached_prefill: row.cached_prefill, sample, train })
                 .map_err(|error| refused(format!("is not valid: {}", error.message())))?;
             if prices.insert(row.tinker_id.clone(), price).is_some() {
                 return Err(refused("is there twice".to_owned()));

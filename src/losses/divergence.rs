@@ -48,14 +48,14 @@ pub fn forward_kl(teacher: &[Array1<f32>]) -> impl Fn(&[Datum], &[Array1<f32>]) 
                 .with_hint("give each position at least one finite number, and no NaN, or the weight 0"));
             }
             let total = largest + counted.map(|teacher| (teacher - largest).exp()).sum::<f64>().ln();
-            Ok(Box::new(move |target: Target| {
+            Ok(move |target: Target| {
                 let log = target.teacher - total;
                 match log.exp() {
                     // 0 · −∞
                     0.0 => (0.0, 0.0),
                     share => (share * (log - target.student), -share),
                 }
-            }))
+            })
         })
     }
 }
@@ -101,12 +101,12 @@ pub fn reverse_kl(teacher: &[Array1<f32>]) -> impl Fn(&[Datum], &[Array1<f32>]) 
                 ))
                 .with_hint("give candidates that the teacher can produce, or the weight 0"));
             }
-            Ok(Box::new(|Target { student, teacher, .. }| {
-                let (q, p) = (student.exp(), teacher.exp());
+            Ok(|Target { student, teacher, .. }| {
+                let (q, p): (f64, f64) = (student.exp(), teacher.exp());
                 // A student's probability of 0 costs what the teacher's is.
                 let excess = if q == 0.0 { 0.0 } else { q * (student - teacher) };
                 (excess - q + p, excess)
-            }))
+            })
         })
     }
 }
@@ -119,11 +119,9 @@ struct Target {
     weight: f64,
 }
 
-/// What a target of a position adds to the loss, and its derivative, both before the weight.
-type Term = Box<dyn Fn(Target) -> (f64, f64)>;
-
-/// The sum over all targets. `term` gets the targets of a position and the index of the datum.
-fn divergence(
+/// The sum over all targets. `term` gets the targets of a position and the index of the datum, and returns what each of them adds to
+/// the loss, and its derivative, both before the weight.
+fn divergence<Term: Fn(Target) -> (f64, f64)>(
     metric: &str,
     data: &[Datum],
     logprobs: &[Array1<f32>],

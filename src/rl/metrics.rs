@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-use super::policy_example::{PolicyExample, aligned};
-use crate::error::{Error, Result};
+use super::policy_example::{PolicyExample, aligned, none_sampled};
+use crate::error::Result;
 
 /// How far the policy that learns is from the one that sampled, over all sampled tokens of a batch.
 ///
@@ -79,8 +79,7 @@ impl PolicyMetrics {
             (least, most, tokens) = (least.min(ratio), most.max(ratio), tokens + 1);
         }
         if tokens == 0 {
-            return Err(Error::invalid_input("none of the examples has a sampled target, so there is no mean")
-                .with_hint("pass the examples of a step, as policy_examples makes them"));
+            return Err(none_sampled("mean"));
         }
         let [v1, v2, entropy, clip_fraction, ratio] = sums.map(|sum| sum / tokens as f64);
         let or_nan = |value: f64| if ratio.is_nan() { f64::NAN } else { value };

@@ -104,6 +104,12 @@ impl PolicyExample {
     }
 }
 
+/// The error of a mean over no sampled target.
+pub(super) fn none_sampled(mean: &str) -> Error {
+    Error::invalid_input(format!("none of the examples has a sampled target, so there is no {mean}"))
+        .with_hint("pass the examples of a step, as policy_examples makes them")
+}
+
 /// Checks the examples, and that these are the log-probabilities of their targets: one list for each example, with one item for each
 /// target. `whose` says whose they are.
 pub(super) fn aligned<L: AsRef<[f32]>>(

@@ -1,6 +1,6 @@
 //! The divergence from another model, as a part of the advantages.
 
-use super::policy_example::{PolicyExample, aligned};
+use super::policy_example::{PolicyExample, aligned, none_sampled};
 use crate::error::{Error, Result};
 
 /// Adds a penalty for the divergence from a reference model to the advantages, and returns the mean divergence.
@@ -82,8 +82,7 @@ pub(crate) fn add_reverse_kl<L: AsRef<[f32]>>(
     let sampled = differences.iter().flatten().flatten();
     let tokens = sampled.clone().count();
     if tokens == 0 {
-        return Err(Error::invalid_input("none of the examples has a sampled target, so there is no divergence")
-            .with_hint("pass the examples of a step, as policy_examples makes them"));
+        return Err(none_sampled("divergence"));
     }
     let mean = sampled.sum::<f64>() / tokens as f64;
     let from = if centre == Centre::Mean { mean } else { 0.0 };

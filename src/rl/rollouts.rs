@@ -279,10 +279,9 @@ impl<'a> Rollouts<'a> {
 
 impl fmt::Debug for Rollouts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = (&self.group_size, &self.max_failures);
         f.debug_struct("Rollouts")
-            .field("group_size", settings.0)
-            .field("max_failures", settings.1)
+            .field("group_size", &self.group_size)
+            .field("max_failures", &self.max_failures)
             .finish_non_exhaustive()
     }
 }

@@ -43,48 +43,52 @@ const OWN_START: &[u8] = br#"{"detail":"#;
 /// Whether a refusal is the service's own: FastAPI's `detail`, in other words than the name of the status, which is what any router
 /// says of a path that it does not know.
 pub(crate) fn is_services_own(status: u16, body: &[u8]) -> bool {
-    detail(body).is_some_and(|text| is_more_than_name(status, &text))
+    matches!(detail(body), Detail::Text(text) if is_more_than_name(status, &text))
 }
 
 /// Whether a refusal is that of a gateway, a proxy or a captive portal, and so says nothing about what was asked for.
 ///
 /// No route of the service redirects. 404 and 405 are also what any router says by itself. 410 is not: there, any `detail` is the
 /// service's. 401 and 403 may be about the key, whoever checks it, unless nothing is said but the status.
-pub(crate) fn is_of_gateway(status: u16, body: &[u8]) -> bool {
+pub(crate) fn is_gateways_refusal(status: u16, body: &[u8]) -> bool {
+    let explains = |text: String| is_more_than_name(status, &text);
     match status {
         300..=399 => true,
-        401 | 403..=405 | 410 if has_odd_detail(body) => false,
-        404 | 405 => !is_services_own(status, body),
-        410 => detail(body).is_none(),
+        404 | 405 => match detail(body) {
+            Detail::Text(text) => !explains(text),
+            Detail::Unreadable => false,
+            Detail::None => true,
+        },
+        410 => matches!(detail(body), Detail::None),
         401 | 403 => {
-            let explanation = || json_message(body).or_else(|| plain(body));
-            detail(body).is_none() && !explanation().is_some_and(|text| is_more_than_name(status, &text))
+            matches!(detail(body), Detail::None) && !json_message(body).or_else(|| plain(body)).is_some_and(explains)
         }
         _ => false,
     }
 }
 
-/// FastAPI's `detail`; if the body is cut within it, how it begins.
-fn detail(body: &[u8]) -> Option<String> {
-    if is_deep(body) {
-        return None;
-    }
-    match serde_json::from_slice::<Value>(body) {
-        Ok(Value::Object(object)) => object.get("detail").and_then(message),
-        Ok(_) => None,
-        Err(error) => {
-            (error.is_eof() && body.starts_with(OWN_START)).then(|| String::from_utf8_lossy(OWN_START).into())
-        }
-    }
+/// FastAPI's `detail`, which no gateway writes.
+enum Detail {
+    None,
+    /// It has no text, or is too deep to be read: no explanation.
+    Unreadable,
+    /// If the body is cut within it, how it begins.
+    Text(String),
 }
 
-/// Whether there is a `detail` without any text, or one that is too deep to be read: no gateway's, but no explanation either.
-fn has_odd_detail(body: &[u8]) -> bool {
+fn detail(body: &[u8]) -> Detail {
+    let begins = body.starts_with(OWN_START);
     if is_deep(body) {
-        return body.starts_with(OWN_START);
+        return if begins { Detail::Unreadable } else { Detail::None };
     }
-    let detail = serde_json::from_slice::<Map<String, Value>>(body).ok().and_then(|mut object| object.remove("detail"));
-    detail.is_some_and(|detail| !detail.is_null() && message(&detail).is_none())
+    match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Object(object)) => match object.get("detail") {
+            None | Some(Value::Null) => Detail::None,
+            Some(detail) => message(detail).map_or(Detail::Unreadable, Detail::Text),
+        },
+        Err(error) if error.is_eof() && begins => Detail::Text(String::from_utf8_lossy(OWN_START).into()),
+        _ => Detail::None,
+    }
 }
 
 /// Whether a text says more than the name of the status, as in `404 Not Found`.
@@ -237,13 +241,13 @@ mod tests {
             (413, PAGE, false),
             (422, "", false),
         ] {
-            assert_eq!(is_of_gateway(status, body.as_bytes()), expected, "{status} {body}");
+            assert_eq!(is_gateways_refusal(status, body.as_bytes()), expected, "{status} {body}");
         }
         let deep = format!(r#"{{"detail":{}"no"{}}}"#, "[".repeat(1000), "]".repeat(1000));
-        assert!(!is_of_gateway(404, deep.as_bytes()) && is_of_gateway(404, &deep.as_bytes()[1..]));
+        assert!(!is_gateways_refusal(404, deep.as_bytes()) && is_gateways_refusal(404, &deep.as_bytes()[1..]));
         for status in [307, 401, 403, 404, 405, 410] {
             for body in ["", "{}", "[]", PAGE] {
-                assert!(is_of_gateway(status, body.as_bytes()), "{status} {body}");
+                assert!(is_gateways_refusal(status, body.as_bytes()), "{status} {body}");
             }
         }
     }

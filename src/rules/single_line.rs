@@ -5,18 +5,20 @@ use crate::error::{Error, Result};
 
 /// Refuses a text with a line break or a NUL. `what` names it in the error.
 pub(crate) fn check(what: &str, text: &str) -> Result<()> {
-    if text.contains(['\r', '\n', '\0']) {
-        let message = format!("{what} has a line break or a NUL character: {text:?}");
-        return Err(Error::invalid_input(message).with_hint("leave the character out"));
-    }
-    Ok(())
+    refuse_breaks(what, text, || format!(": {text:?}"))
 }
 
 /// Refuses a secret with a line break or a NUL, without showing it. `what` names it in the error.
 pub(crate) fn check_secret(what: &str, secret: &str) -> Result<()> {
-    check("", secret).map_err(|_| {
-        Error::invalid_input(format!("{what} has a line break or a NUL character")).with_hint("leave the character out")
-    })
+    refuse_breaks(what, secret, String::new)
+}
+
+fn refuse_breaks(what: &str, text: &str, shown: impl FnOnce() -> String) -> Result<()> {
+    if !text.contains(['\r', '\n', '\0']) {
+        return Ok(());
+    }
+    let message = format!("{what} has a line break or a NUL character{}", shown());
+    Err(Error::invalid_input(message).with_hint("leave the character out"))
 }
 
 /// Refuses a name that is blank, or has a line break or a NUL. `what` names it in the error.

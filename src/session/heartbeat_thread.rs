@@ -10,7 +10,7 @@ use log::{debug, info, warn};
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind};
 use crate::http::{Http, Limits, Purpose, Request, RetryMode, Tending};
-use crate::rules::error_message::is_of_gateway;
+use crate::rules::error_message::is_gateways_refusal;
 use crate::rules::heartbeat::{Action, HeartbeatResult, Liveness};
 use crate::rules::service_settings::refresh_after;
 use crate::types::wire::HeartbeatRequest;
@@ -79,7 +79,7 @@ fn beat(http: &Http, body: &[u8], liveness: &mut Liveness) -> bool {
 
 /// Whether the service says that the session has ended. A gateway that is set up anew may say 410 of anything.
 fn has_ended(error: &Error) -> bool {
-    error.status() == Some(410) && !is_of_gateway(410, error.body().unwrap_or_default().as_bytes())
+    error.status() == Some(410) && !is_gateways_refusal(410, error.body().unwrap_or_default().as_bytes())
 }
 
 fn limits(http: &Http) -> Limits {

@@ -3,6 +3,15 @@
 use super::logger::on_log;
 use super::*;
 
+/// Lets so many heartbeats be sent, each after this time. They are due every ten seconds.
+fn pass_heartbeats(service: &Service, manual: &ManualClock, count: usize, time: Duration) {
+    for beats in 1..=count {
+        manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
+        manual.advance(time);
+        service.wait_for_count("session_heartbeat", beats);
+    }
+}
+
 #[test]
 fn heartbeats_survive_failures_until_the_close() {
     let service = Service::start(|request| match request.path.as_str() {
@@ -51,11 +60,7 @@ fn a_gateways_410_ends_no_heartbeats() {
     });
     let manual = ManualClock::new();
     let client = connect(service.config().clock(manual.clock()));
-    for beats in 1..=3 {
-        manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
-        manual.advance(Duration::from_secs(10));
-        service.wait_for_count("session_heartbeat", beats);
-    }
+    pass_heartbeats(&service, &manual, 3, Duration::from_secs(10));
     promptly(move || client.close(FAR));
 }
 
@@ -64,11 +69,7 @@ fn a_gateways_410_ends_no_heartbeats() {
 fn a_clock_jump_causes_one_heartbeat() {
     let (service, manual) = (Service::start(healthy_service), ManualClock::new());
     let client = connect(service.config().clock(manual.clock()));
-    for beats in 1..=2 {
-        manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
-        manual.advance(5 * FAR);
-        service.wait_for_count("session_heartbeat", beats);
-    }
+    pass_heartbeats(&service, &manual, 2, 5 * FAR);
     manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
     promptly(move || client.close(FAR));
     assert_eq!(service.requests_to("session_heartbeat").len(), 2);
@@ -86,10 +87,6 @@ fn refused_heartbeats_continue() {
     });
     let manual = ManualClock::new();
     let client = connect(service.config().clock(manual.clock()));
-    for beats in 1..=7 {
-        manual.until_waiting(|waits| waits == [Duration::from_secs(10)]);
-        manual.advance(Duration::from_secs(10));
-        service.wait_for_count("session_heartbeat", beats);
-    }
+    pass_heartbeats(&service, &manual, 7, Duration::from_secs(10));
     promptly(move || client.close(FAR));
 }

@@ -12,15 +12,14 @@ use super::connector::connector;
 use super::pooling::PoolingConnector;
 use super::resolver::CachingResolver;
 use super::security::Security;
-use crate::config::Config;
+use crate::config::{CONNECTION_BUFFER, Config};
 use crate::error::{Error, Result};
 use crate::http::request::Purpose;
 use crate::rules::proxy::{ChosenProxy, ProxyScheme};
 
 /// How many times the size of others the output buffer of a training client's connection has. A batch is megabytes, and each write
-/// is a call of the system, which wakes whoever reads. Who chose buffers smaller than [`USUAL_BUFFER`] has no memory for that.
+/// is a call of the system, which wakes whoever reads. Who chose buffers smaller than the usual ones has no memory for that.
 const TRAINING_BUFFERS: usize = 8;
-const USUAL_BUFFER: usize = 16 * 1024;
 
 /// One agent for each purpose, and one for other servers than the service. They share the resolver's cache, and what watches their
 /// idle connections.
@@ -43,7 +42,7 @@ impl Agents {
         let proxy = config.base_url().parse().ok().map(|uri| proxy_for(config, &uri)).transpose()?.flatten();
         let buffer = config.connection_buffer();
         let service = settings(config, proxy.clone(), buffer)?;
-        let times = if buffer < USUAL_BUFFER { 1 } else { TRAINING_BUFFERS };
+        let times = if buffer < CONNECTION_BUFFER { 1 } else { TRAINING_BUFFERS };
         let training = settings(config, proxy, buffer.saturating_mul(times))?;
         let of = |purpose| if purpose == Purpose::Training { &training } else { &service };
         Ok(Agents {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::error_message::{error_message, is_of_gateway, is_services_own, json_message, one_line};
+use super::error_message::{error_message, is_gateways_refusal, is_services_own, json_message, one_line};
 use crate::error::{Error, ErrorKind};
 use crate::types::{QueueState, RequestErrorCategory};
 
@@ -111,7 +111,7 @@ pub(crate) fn classify(status: u16, body: &[u8], retry_after: Option<Duration>) 
             Ok(envelope) if envelope.is_word() || is_services_own(status, body) => envelope.pending(),
             _ => PollOutcome::NotReady(NotReady::TimedOut),
         },
-        _ if is_of_gateway(status, body) => PollOutcome::NotReady(NotReady::Failing { status }),
+        _ if is_gateways_refusal(status, body) => PollOutcome::NotReady(NotReady::Failing { status }),
         410 => PollOutcome::Gone { detail: error_message(status, body) },
         429 => PollOutcome::NotReady(NotReady::RateLimited { retry_after }),
         500..=599 => PollOutcome::NotReady(NotReady::Failing { status }),

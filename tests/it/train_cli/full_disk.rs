@@ -23,6 +23,14 @@ fn files(root: &Path, directory: &Path) -> Vec<String> {
     files
 }
 
+/// Trains a model, and returns the paths of its checkpoints.
+fn trained(place: &Place) -> Vec<String> {
+    let done = place.run(&["train", "data.jsonl", "--base-model", MODEL, "--steps", "1"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let listed = place.run(&["checkpoint", "list", "-f", "json"]).document();
+    listed["checkpoints"].as_array().unwrap().iter().map(|it| it["tinker_path"].as_str().unwrap().to_owned()).collect()
+}
+
 /// The program in a shell that lets no file grow beyond a few of its blocks, of 512 or 1024 bytes.
 fn limited(blocks: u32, before: &str, arguments: &str) -> String {
     format!(r#"sh -c "trap '' XFSZ; ulimit -f {blocks}; {before} exec {PROGRAM} {arguments}""#)
@@ -33,11 +41,7 @@ fn limited(blocks: u32, before: &str, arguments: &str) -> String {
 fn a_full_disk_is_named_and_leaves_nothing() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
-    let trained = place.run(&["train", "data.jsonl", "--base-model", MODEL, "--steps", "1"]);
-    assert_eq!(trained.code, Some(0), "{}", trained.stderr);
-    let listed = place.run(&["checkpoint", "list", "-f", "json"]).document();
-    let paths = listed["checkpoints"].as_array().unwrap().iter().map(|it| it["tinker_path"].as_str().unwrap());
-    let saved = paths.into_iter().find(|path| path.contains("/sampler_weights/")).unwrap();
+    let saved = trained(&place).into_iter().find(|path| path.contains("/sampler_weights/")).unwrap();
     // The lock is what a server has of a directory, and its next start takes it.
     for (arguments, left) in [
         (format!("train data.jsonl --base-model {MODEL} --output full/out"), ""),
@@ -63,10 +67,7 @@ fn a_full_disk_is_named_and_leaves_nothing() {
 fn a_disk_that_fills_halfway_is_named() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
-    let trained = place.run(&["train", "data.jsonl", "--base-model", MODEL, "--steps", "1"]);
-    assert_eq!(trained.code, Some(0), "{}", trained.stderr);
-    let listed = place.run(&["checkpoint", "list", "-f", "json"]).document();
-    let saved = listed["checkpoints"][0]["tinker_path"].as_str().unwrap();
+    let saved = trained(&place).remove(0);
     let full = place.file("full");
     fs::create_dir(&full).unwrap();
     let done = place.shell(&limited(2, "", &format!("checkpoint download {saved} --output full/out"))).finish();
