@@ -246,9 +246,28 @@ mod tests {
         assert_eq!(pool.threads(), 1);
     }
 
+    /// No system has room for such a stack, so that no thread starts.
+    const NO_THREAD: usize = 1 << 47;
+
+    #[test]
+    fn a_pool_that_cannot_grow_goes_on() {
+        let mut pool = gated_pool(&ManualClock::new(), 2);
+        let (began, begins) = unbounded();
+        let (release, released) = unbounded();
+        pool.submit((began.clone(), released.clone())).unwrap();
+        begins.recv().unwrap();
+        pool.options.stack_size = NO_THREAD;
+        pool.submit((began, released)).unwrap();
+        assert_eq!(pool.threads(), 1);
+        for _ in 0..2 {
+            release.send(()).unwrap();
+        }
+        begins.recv().unwrap();
+    }
+
     #[test]
     fn a_job_is_returned_when_no_thread_starts() {
-        let options = ThreadOptions { stack_size: 1 << 47, ..test_options(Clock::system()) };
+        let options = ThreadOptions { stack_size: NO_THREAD, ..test_options(Clock::system()) };
         let pool = Pool::new(&options, "test", 1, |_: u32| {});
         for job in [1, 2] {
             let (returned, error) = pool.submit(job).unwrap_err();

@@ -1,7 +1,8 @@
 //! The Python client's scenarios of failed requests, 70 to 77, replayed: how often each request is sent, and after which waits.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -70,25 +71,6 @@ impl Scenario {
         ServiceClient::connect(self.config().build_with(|_| None).unwrap()).unwrap()
     }
 
-    /// Makes a call with this number of waits. Returns the waits in seconds and the result.
-    fn through<T: Send>(&self, count: usize, call: impl FnOnce() -> T + Send) -> (Vec<f64>, T) {
-        thread::scope(|scope| {
-            let call = scope.spawn(call);
-            let wait = |_| {
-                let mut next = QUIET;
-                self.clock.until_waiting(|waits| {
-                    // A wait that is over may still be listed.
-                    next = waits.iter().copied().find(|wait| !wait.is_zero()).unwrap_or(QUIET);
-                    next < QUIET / 2
-                });
-                self.clock.advance(next);
-                next.as_secs_f64()
-            };
-            let waits = (0..count).map(wait).collect();
-            (waits, call.join().unwrap())
-        })
-    }
-
     /// Asserts that both waited equally long, except for the random factor of 0.75 to 1 and the recorder's own time.
     fn waited_as_python_did(&self, waits: &[f64]) {
         for (ours, theirs) in waits.iter().zip(&self.waits) {
@@ -114,6 +96,25 @@ impl Scenario {
     }
 }
 
+/// Makes a call with this number of waits. Returns the waits in seconds and the result.
+fn through<T: Send>(clock: &ManualClock, count: usize, call: impl FnOnce() -> T + Send) -> (Vec<f64>, T) {
+    thread::scope(|scope| {
+        let call = scope.spawn(call);
+        let wait = |_| {
+            let mut next = QUIET;
+            clock.until_waiting(|waits| {
+                // A wait that is over may still be listed.
+                next = waits.iter().copied().find(|wait| !wait.is_zero()).unwrap_or(QUIET);
+                next < QUIET / 2
+            });
+            clock.advance(next);
+            next.as_secs_f64()
+        };
+        let waits = (0..count).map(wait).collect();
+        (waits, call.join().unwrap())
+    })
+}
+
 /// Whether all are attempts of one request.
 fn are_one(requests: &[RecordedRequest]) -> bool {
     let key = |request: &RecordedRequest| request.header("x-idempotency-key").map(str::to_owned);
@@ -124,7 +125,7 @@ fn are_one(requests: &[RecordedRequest]) -> bool {
 fn scenario_70_every_form_of_retry_after() {
     let scenario = Scenario::start("70_retry_429_retry_after", "create_sampling_session");
     let client = scenario.connect();
-    let (waits, sampler) = scenario.through(6, || client.create_sampling_client("m"));
+    let (waits, sampler) = through(&scenario.clock, 6, || client.create_sampling_client("m"));
     sampler.unwrap();
     assert_eq!(waits[..2], [1.0, 0.3]);
     assert!(waits[4] > 1.0 && waits[4] <= 2.0, "the date");
@@ -139,7 +140,7 @@ fn scenario_70_every_form_of_retry_after() {
 fn scenario_71_conflicts_after_other_failures() {
     let scenario = Scenario::start("71_retry_status_codes", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
-    let (waits, step) = scenario.through(5, || trainer.optim_step(AdamParams::default()));
+    let (waits, step) = through(&scenario.clock, 5, || trainer.optim_step(AdamParams::default()));
     step.unwrap();
     scenario.waited_as_python_did(&waits);
     assert!(are_one(&scenario.requests()));
@@ -161,7 +162,7 @@ fn the_third_conflict_is_final_in_the_window() {
     let client = ServiceClient::connect(config.max_retries(2).build_with(|_| None).unwrap()).unwrap();
     let trainer = client.create_lora_training_client("m", LoraConfig::default()).unwrap();
     let scenario = Scenario { path: "optim_step", waits: Vec::new(), clock, service };
-    let (waits, step) = scenario.through(4, || trainer.optim_step(AdamParams::default()));
+    let (waits, step) = through(&scenario.clock, 4, || trainer.optim_step(AdamParams::default()));
     assert_eq!(step.unwrap_err().status(), Some(409));
     assert_eq!((waits[2], scenario.retry_counts()), (1.0, vec![0, 1, 2, 3, 4]));
     trainer.optim_step(AdamParams::default()).unwrap();
@@ -171,7 +172,7 @@ fn the_third_conflict_is_final_in_the_window() {
 fn scenario_73_lost_connections_keep_number_and_key() {
     let scenario = Scenario::start("73_retry_connection", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
-    let (waits, step) = scenario.through(2, || trainer.optim_step(AdamParams::default()));
+    let (waits, step) = through(&scenario.clock, 2, || trainer.optim_step(AdamParams::default()));
     step.unwrap();
     scenario.waited_as_python_did(&waits);
     assert!(are_one(&scenario.requests()));
@@ -196,14 +197,14 @@ fn scenario_72_a_refused_number_is_free() {
 fn scenarios_74_and_76_the_window_outlasts_advice() {
     let scenario = Scenario::start("74_retry_x_should_retry", "optim_step");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
-    let (waits, step) = scenario.through(3, || trainer.optim_step(AdamParams::default()));
+    let (waits, step) = through(&scenario.clock, 3, || trainer.optim_step(AdamParams::default()));
     step.unwrap();
     scenario.waited_as_python_did(&waits);
     assert!(are_one(&scenario.requests()), "0.4.1 makes a new key for each round");
 
     let scenario = Scenario::start("76_execute_with_retries_backoff", "save_weights");
     let trainer = scenario.connect().create_lora_training_client("m", LoraConfig::default()).unwrap();
-    let (waits, saved) = scenario.through(4, || trainer.save_state("x"));
+    let (waits, saved) = through(&scenario.clock, 4, || trainer.save_state("x"));
     saved.unwrap();
     assert_eq!(waits, [1.0, 2.0, 4.0, 8.0]);
     scenario.waited_as_python_did(&waits);
@@ -211,7 +212,7 @@ fn scenarios_74_and_76_the_window_outlasts_advice() {
 
     let scenario = Scenario::start("74_retry_x_should_retry", "healthz");
     let client = scenario.connect();
-    let (waits, health) = scenario.through(2, || client.health());
+    let (waits, health) = through(&scenario.clock, 2, || client.health());
     health.unwrap();
     scenario.waited_as_python_did(&waits);
     assert!(scenario.requests().iter().all(|request| request.header("x-idempotency-key").is_none()));
@@ -221,7 +222,7 @@ fn scenarios_74_and_76_the_window_outlasts_advice() {
 fn scenario_75_the_last_response_is_the_error() {
     let scenario = Scenario::start("75_retry_exhausted", "healthz");
     let client = ServiceClient::connect(scenario.config().max_retries(2).build_with(|_| None).unwrap()).unwrap();
-    let (waits, health) = scenario.through(2, || client.health());
+    let (waits, health) = through(&scenario.clock, 2, || client.health());
     let error = health.unwrap_err();
     assert!(error.status() == Some(500) && error.to_string().contains('3'), "{error}");
     scenario.waited_as_python_did(&waits);
@@ -237,13 +238,13 @@ fn scenario_77_a_429_retries_the_same_sample() {
     let scenario = Scenario::start("77_asample_429_backpressure", "asample");
     let sampler = scenario.connect().create_sampling_client("m").unwrap();
     let sample = || sampler.sample(&ModelInput::from_tokens([1]), 1, &SamplingParams::default());
-    let (waits, sampled) = scenario.through(2, sample);
+    let (waits, sampled) = through(&scenario.clock, 2, sample);
     sampled.unwrap();
     // 0.4.1 ignores the header and waits a second. Also, a token takes time after a pause.
     assert!((7.0..7.05).contains(&waits[0]) && (1.0..1.05).contains(&waits[1]), "{waits:?}");
     // The pause has emptied the bucket.
     scenario.clock.advance(Duration::from_secs(1));
-    let (waits, sampled) = scenario.through(1, sample);
+    let (waits, sampled) = through(&scenario.clock, 1, sample);
     sampled.unwrap();
     assert_eq!(waits, [1.0]);
     assert_eq!(sample().unwrap_err().status(), Some(400));
@@ -253,4 +254,41 @@ fn scenario_77_a_429_retries_the_same_sample() {
     assert!(seen.iter().all(|request| request.header("x-tinker-sampling-backpressure") == Some("1")));
     // 0.4.1 takes a new number for each attempt.
     assert_eq!(seen.iter().map(|request| request.seq_id().unwrap()).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 2, 3]);
+}
+
+/// Makes a call whose waits are over at once.
+fn without_waits<T: Send>(clock: &ManualClock, call: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let call = scope.spawn(call);
+        while !call.is_finished() {
+            match clock.waits().into_iter().find(|wait| !wait.is_zero() && *wait < QUIET / 2) {
+                Some(wait) => clock.advance(wait),
+                None => thread::yield_now(),
+            }
+        }
+        call.join().unwrap()
+    })
+}
+
+#[test]
+fn garbled_responses_of_a_known_server_pass() {
+    let (garbled, manual) = (Arc::new(AtomicUsize::new(0)), ManualClock::new());
+    let left = Arc::clone(&garbled);
+    let service = Service::start_current(move |request| {
+        // Not those that the client sends by itself.
+        let is_garbled = matches!(&*request.path, "client/config" | "healthz")
+            && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if is_garbled { Reply::Raw(b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec()) } else { healthy_service(request) }
+    });
+    let config = || service.manual_config(&manual).idle_retention(QUIET).build_with(|_| None).unwrap();
+    // Of a server that has never responded, a second one ends the call: it is the wrong server.
+    garbled.store(4, Ordering::SeqCst);
+    let error = without_waits(&manual, || ServiceClient::connect(config()).unwrap_err());
+    assert!(error.hint().unwrap().contains("base URL"), "{error}");
+    assert_eq!(garbled.swap(0, Ordering::SeqCst), 2);
+    // Once it has, something in between is at fault, and may pass.
+    let client = ServiceClient::connect(config()).unwrap();
+    garbled.store(4, Ordering::SeqCst);
+    without_waits(&manual, || client.health().unwrap());
+    assert_eq!(service.requests_to("healthz").len(), 5);
 }

@@ -1,5 +1,7 @@
 //! The last handle of a client may be dropped on any thread, even on one of its own.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::logger::on_log;
 use super::*;
 
@@ -69,6 +71,23 @@ fn dropped_on_the_heartbeat_thread() {
     let client = connect(service.config().heartbeat_interval(Duration::from_millis(1)));
     give.send(Box::new(client)).unwrap();
     assert_eq!(received.recv_timeout(HANG).unwrap(), "tinkex-heartbeat");
+}
+
+#[test]
+fn a_dropped_trainer_ends_its_own_submission() {
+    let submitted = AtomicUsize::new(0);
+    let service = Service::start(move |request| match request.path.as_str() {
+        "optim_step" if submitted.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Silence,
+        _ => healthy_service(request),
+    });
+    let client = connect(service.config());
+    let (first, second) = (train(&client), train(&client));
+    let step = first.submit_optim_step(adam()).unwrap();
+    let connection = service.wait_for_count("optim_step", 1).last().unwrap().connection;
+    drop(step);
+    promptly(move || drop(first));
+    service.wait_for_disconnect(connection);
+    second.optim_step(adam()).unwrap();
 }
 
 /// What a [`Dropper`] drops, and where it reports on which thread it did.

@@ -18,7 +18,7 @@ use tinkex::types::{
     AdamParams, Batch, Datum, ForwardBackwardOutput, LoraConfig, Loss, ModelInput, RequestKind, SamplingParams,
     TensorData,
 };
-use tinkex::{Config, Error, Proxy, ServiceClient, Wire};
+use tinkex::{Config, Error, Pending, Proxy, ServiceClient, Wire, wait_any};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -157,4 +157,28 @@ fn the_requests_of_a_batch_share_one_buffer() {
     let of_service = (DATUMS + 1) * body..(DATUMS + 2) * body;
     assert!(allocated > of_service.start + body, "{allocated} bytes cannot be all");
     assert!(allocated < of_service.end + 2 * body, "{allocated} bytes for {DATUMS} requests of {body}");
+}
+
+#[test]
+fn waiting_for_another_result_leaves_no_memory() {
+    const ROUNDS: usize = 300;
+    let _alone = ALONE.lock().unwrap();
+    let (service, _hold) = Hold::start();
+    let client = connect(config_for(service.url()).telemetry(false));
+    let pending = |id| -> Pending<Value> { client.pending(id, RequestKind::OptimStep) };
+    let mut both = [pending("held"), pending("ready")];
+    let mut wait_often = |rounds| {
+        let region = Region::new(ALLOCATOR);
+        for _ in 0..rounds {
+            both[1] = pending("ready");
+            assert_eq!(wait_any(&both), Some(1));
+        }
+        let change = region.change();
+        change.bytes_allocated.saturating_sub(change.bytes_deallocated)
+    };
+    // Threads, connections and their buffers.
+    wait_often(10);
+    let bytes = wait_often(ROUNDS);
+    // A channel takes more.
+    assert!(bytes < 100 * ROUNDS, "{bytes} bytes stay of {ROUNDS} waits");
 }

@@ -323,6 +323,18 @@ mod tests {
     }
 
     #[test]
+    fn the_shorter_limit_ends_a_lookup() {
+        let (short, long) = (Duration::from_millis(50), Duration::from_secs(3600));
+        for (of_call, of_lookup, expected) in [(short, long, Timeout::Global), (long, short, Timeout::Resolve)] {
+            let resolver = CachingResolver { lookup_limit: of_lookup, ..resolver(&ManualClock::new()) };
+            let _hanging = hang(&resolver, "localhost:80");
+            let call = NextTimeout { after: of_call.into(), reason: Timeout::Global, ..NextTimeout::default() };
+            let error = resolver.addresses("localhost:80", call).unwrap_err();
+            assert!(matches!(error, Error::Timeout(reason) if reason == expected), "{error:?}");
+        }
+    }
+
+    #[test]
     fn one_lookup_serves_all_who_wait() {
         let resolver = resolver(&ManualClock::new());
         let _hanging = hang(&resolver, "localhost:80");

@@ -161,3 +161,22 @@ fn destination_exists(destination: &Path) -> Error {
     Error::invalid_input(format!("{} already exists", destination.display()))
         .with_hint("choose another destination, or allow overwriting")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_installed_leaves_the_old_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let destination = folder.path().join("weights");
+        fs::write(&destination, "old").unwrap();
+        let staging = StagingDir::create(&destination, true).unwrap();
+        // It is gone: the second of the two renames fails.
+        let content = staging.content();
+        let error = staging.install(&content).unwrap_err();
+        assert!(error.message().contains("cannot be moved to its destination"), "{error}");
+        assert_eq!(fs::read_to_string(&destination).unwrap(), "old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "something stays beside it");
+    }
+}

@@ -14,6 +14,9 @@ use tinkex::{Config, Error, ErrorKind, Limit, Proxy, TrainingClient};
 use super::{FAR, SHORT, adam, connect, except, sample, train};
 use crate::support::{Reply, Service, healthy_service, listener_with_small_buffers};
 
+/// The most tries for what a busy machine may be too slow for.
+const TRIES: usize = 20;
+
 /// In real time: 100 ms.
 #[test]
 fn the_idle_timeout_covers_the_response_head() {
@@ -32,8 +35,8 @@ fn a_stalled_response_body_is_a_read_timeout() {
         assert!(stream.read(&mut [0; 16 * 1024]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
     });
-    let config = Config::builder().api_key("tml-k").proxy(Proxy::Off).timeout_idle(SHORT).max_retries(0);
-    let error = connect(config.base_url(url)).unwrap_err();
+    let config = Config::builder().api_key("tml-k").proxy(Proxy::Off).timeout_idle(SHORT).max_retries(0).base_url(url);
+    let error = served_in_time(|| connect(config.clone()).unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Read), "{error}");
     drop(accepted);
 }
@@ -46,11 +49,18 @@ fn an_unread_request_body_is_a_write_timeout() {
         assert!(stream.read(&mut [0; 16 * 1024]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
     });
-    let config = Config::builder().api_key("tml-k").proxy(Proxy::Off).timeout_idle(SHORT).max_retries(0);
+    let config = Config::builder().api_key("tml-k").proxy(Proxy::Off).timeout_idle(SHORT).max_retries(0).base_url(url);
     // More than any connection buffers without a reader: on a busy machine, megabytes.
-    let error = connect(config.base_url(url).user_metadata("large", "x".repeat(16 << 20))).unwrap_err();
+    let config = config.user_metadata("large", "x".repeat(16 << 20));
+    let error = served_in_time(|| connect(config.clone()).unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Write), "{error}");
     drop(accepted);
+}
+
+/// The error of the first try whose server responded in time: on a busy machine it may be too slow for [`SHORT`].
+fn served_in_time(attempt: impl Fn() -> Error) -> Error {
+    let mut tries = (0..TRIES).map(|_| attempt());
+    tries.find(|error| error.kind() != ErrorKind::Timeout(Limit::Wait)).expect("no response in time")
 }
 
 /// Accepts connections, passes each to this, and keeps them open until the second value is dropped.
@@ -127,9 +137,10 @@ fn the_submit_window_ends_retries_of_a_submission() {
 fn the_submit_window_ends_an_attempt_under_way() {
     let service = except("optim_step", || Reply::Silence);
     let trainer = train(&connect(service.config().timeout_submit(SHORT)).unwrap());
-    let error = trainer.optim_step(adam()).unwrap_err();
+    // On a busy machine the window may end before the request is written.
+    let mut tries = (0..TRIES).map(|_| trainer.optim_step(adam()).unwrap_err());
+    let error = tries.find(Error::may_have_taken_effect).expect("written in time");
     assert_eq!(error.kind(), ErrorKind::Timeout(Limit::Submit), "{error}");
-    assert!(error.may_have_taken_effect());
 }
 
 /// In real time: polls of 100 ms.
@@ -148,7 +159,11 @@ fn an_unanswered_poll_is_repeated_after_its_timeout() {
         .filter(|request| request.request_id().starts_with("optim_step"))
         .map(|request| request.header("x-tinker-request-iteration").unwrap().to_owned())
         .collect();
-    assert_eq!(iterations, ["0", "1", "2"]);
+    // On a busy machine another one may be too slow.
+    assert!(
+        iterations.len() >= 3 && iterations.iter().enumerate().all(|(at, n)| *n == at.to_string()),
+        "{iterations:?}"
+    );
 }
 
 /// In real time: polls of 100 ms.

@@ -47,6 +47,25 @@ fn resubmissions_stop_after_the_configured_retries() {
 }
 
 #[test]
+fn resubmissions_wait_as_configured() {
+    let manual = ManualClock::new();
+    let service = forgetful(3);
+    let config = service.manual_config(&manual).idle_retention(24 * HOUR).timeout_progress(24 * HOUR);
+    let sampler = sampler(config.retry_base(100 * SECOND).retry_cap(150 * SECOND));
+    let pending = submit(&sampler, 5);
+    for longest in [100, 150, 150].map(|seconds| seconds * SECOND) {
+        let mut next = Duration::ZERO;
+        manual.until_waiting(|waits| {
+            next = waits.first().copied().unwrap_or_default();
+            (0.75..=1.25).contains(&next.div_duration_f64(longest))
+        });
+        manual.advance(next);
+    }
+    pending.wait().unwrap();
+    assert_eq!(service.requests_to("asample").len(), 4);
+}
+
+#[test]
 fn a_cancelled_expired_sample_is_not_resubmitted() {
     let manual = ManualClock::new();
     let service = forgetful(1);
