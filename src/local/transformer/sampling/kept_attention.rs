@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2};
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::super::attention::Attend;
@@ -16,6 +16,9 @@ use crate::local::kernel::softmax;
 
 /// Less work than this, in products of a query with a key, is not worth the start of a task.
 const MIN_PRODUCTS: usize = 1024;
+
+/// How many features of the values are summed at once.
+const FEATURES: usize = 32;
 
 /// The sequences of a step, with the rows that belong to each.
 #[derive(Debug)]
@@ -89,7 +92,7 @@ impl HeadTask<'_> {
             for (query, output) in queries.exact_chunks(head_size).into_iter().zip(outputs.exact_chunks_mut(head_size))
             {
                 if let (Some(query), Some(output)) = (query.to_slice(), output.into_slice()) {
-                    Arch::new().dispatch(|| attend(query, &blocks, visible, &mut scores, output));
+                    Arch::new().dispatch(Attention { query, blocks: &blocks, visible, scores: &mut scores, output });
                 }
             }
         }
@@ -100,30 +103,45 @@ impl HeadTask<'_> {
 /// The keys and values of one head in a block, and how many tokens it has.
 type HeadBlock<'a> = ((&'a [f32], &'a [f32]), usize);
 
-/// Adds the output of one head of one query, which sees this number of tokens.
-#[inline(always)]
-fn attend(query: &[f32], blocks: &[HeadBlock<'_>], visible: usize, scores: &mut [f32], output: &mut [f32]) {
-    // Keeps the standard deviation of the scores near one, whatever the head size (Vaswani et al. 2017).
-    let scale = (query.len() as f32).sqrt().recip();
-    let mut start = 0;
-    for &((keys, _), tokens) in blocks {
-        if start >= visible {
-            break;
+/// Adds the output of one head of one query. A closure would not do: the compiler may leave one of this length outside the function
+/// that has the wide vectors.
+struct Attention<'a, 'block> {
+    query: &'a [f32],
+    blocks: &'a [HeadBlock<'block>],
+    /// How many tokens the query sees.
+    visible: usize,
+    scores: &'a mut [f32],
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Attention<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Attention { query, blocks, visible, scores, output } = self;
+        // Keeps the standard deviation of the scores near one, whatever the head size (Vaswani et al. 2017).
+        let scale = (query.len() as f32).sqrt().recip();
+        let mut start = 0;
+        for &((keys, _), tokens) in blocks {
+            if start >= visible {
+                break;
+            }
+            let products = products(query, keys);
+            for (score, product) in scores[start..start + BLOCK].iter_mut().zip(products) {
+                *score = product * scale;
+            }
+            start += tokens;
         }
-        let products = products(query, keys);
-        for (score, product) in scores[start..start + BLOCK].iter_mut().zip(products) {
-            *score = product * scale;
+        softmax(&mut scores[..visible]);
+        let mut start = 0;
+        for &((_, values), tokens) in blocks {
+            if start >= visible {
+                break;
+            }
+            add_weighted(&scores[start..visible.min(start + tokens)], values, output);
+            start += tokens;
         }
-        start += tokens;
-    }
-    softmax(&mut scores[..visible]);
-    let mut start = 0;
-    for &((_, values), tokens) in blocks {
-        if start >= visible {
-            break;
-        }
-        add_weighted(&scores[start..visible.min(start + tokens)], values, output);
-        start += tokens;
     }
 }
 
@@ -142,9 +160,52 @@ fn products(query: &[f32], keys: &[f32]) -> [f32; BLOCK] {
 /// Adds the first values of a block, as many as there are weights.
 #[inline(always)]
 fn add_weighted(weights: &[f32], values: &[f32], output: &mut [f32]) {
-    for (&weight, values) in weights.iter().zip(values.chunks_exact(output.len())) {
-        for (output, &value) in output.iter_mut().zip(values) {
+    let head_size = output.len();
+    let rows = || weights.iter().zip(values.chunks_exact(head_size));
+    let mut outputs = output.chunks_exact_mut(FEATURES);
+    let mut first = 0;
+    for output in &mut outputs {
+        // In registers, until all tokens are added.
+        let mut sums = [0.0; FEATURES];
+        sums.copy_from_slice(output);
+        for (&weight, values) in rows() {
+            for (sum, &value) in sums.iter_mut().zip(&values[first..first + FEATURES]) {
+                *sum += weight * value;
+            }
+        }
+        output.copy_from_slice(&sums);
+        first += FEATURES;
+    }
+    let rest = outputs.into_remainder();
+    for (&weight, values) in rows() {
+        for (output, &value) in rest.iter_mut().zip(&values[first..]) {
             *output += weight * value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_added_token_by_token() {
+        let number = |at: usize| ((at * 7919 + 13) % 251) as f32 / 97.0 - 1.0;
+        for head_size in [2, 16, 20, 32, 40, 64, 96] {
+            for tokens in [0, 1, 5, BLOCK] {
+                let weights: Vec<f32> = (0..tokens).map(|at| number(at + 3)).collect();
+                let values: Vec<f32> = (0..BLOCK * head_size).map(number).collect();
+                let before: Vec<f32> = (0..head_size).map(|at| number(at + 5)).collect();
+                let mut expected = before.clone();
+                for (token, weight) in weights.iter().enumerate() {
+                    for (feature, sum) in expected.iter_mut().enumerate() {
+                        *sum += weight * values[token * head_size + feature];
+                    }
+                }
+                let mut output = before;
+                add_weighted(&weights, &values, &mut output);
+                assert_eq!(output, expected, "{head_size} {tokens}");
+            }
         }
     }
 }
