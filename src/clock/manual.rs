@@ -67,9 +67,9 @@ struct Manual {
 }
 
 struct ManualState {
-    start: Instant,
-    wall_at_start: SystemTime,
     now: Instant,
+    /// The wall clock, and when it was last set.
+    wall: (SystemTime, Instant),
     next_wait: u64,
     waits: HashMap<u64, Wait>,
     /// Threads of the library that an advance woke and that are not waiting again yet.
@@ -110,9 +110,8 @@ impl ManualClock {
         let now = Instant::now();
         ManualClock(Arc::new(Manual {
             state: Mutex::new(ManualState {
-                start: now,
-                wall_at_start: SystemTime::now(),
                 now,
+                wall: (SystemTime::now(), now),
                 next_wait: 0,
                 waits: HashMap::new(),
                 awake: HashSet::new(),
@@ -159,6 +158,25 @@ impl ManualClock {
         while !state.awake.is_empty() && !self.0.changed.wait_until(&mut state, patience).timed_out() {}
     }
 
+    /// Sets the date and time of day, as an administrator or a time server does, forward or back. Nothing that is measured or
+    /// waited for changes. It goes on with [`advance`](ManualClock::advance).
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use tinkex::clock::ManualClock;
+    ///
+    /// let manual = ManualClock::new();
+    /// let (clock, start) = (manual.clock(), manual.clock().now());
+    /// manual.set_wall(SystemTime::UNIX_EPOCH);
+    /// manual.advance(Duration::from_secs(60));
+    /// assert_eq!(clock.wall(), SystemTime::UNIX_EPOCH + Duration::from_secs(60));
+    /// assert_eq!(clock.now() - start, Duration::from_secs(60));
+    /// ```
+    pub fn set_wall(&self, to: SystemTime) {
+        let mut state = self.0.state.lock();
+        state.wall = (to, state.now);
+    }
+
     /// The remaining time of each wait, shortest first. Waits without a deadline are left out.
     #[must_use]
     pub fn waits(&self) -> Vec<Duration> {
@@ -185,7 +203,8 @@ impl ManualClock {
 
     pub(super) fn wall(&self) -> SystemTime {
         let state = self.0.state.lock();
-        state.wall_at_start + state.now.duration_since(state.start)
+        let (set_to, set_at) = state.wall;
+        set_to + state.now.duration_since(set_at)
     }
 
     /// See [`Clock::receive_until`].
