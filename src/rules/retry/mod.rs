@@ -281,6 +281,8 @@ pub(crate) fn retry_after<'h>(header: impl Fn(&str) -> Option<&'h str>, now: Sys
     } else if let Some(seconds) = number("retry-after") {
         Duration::try_from_secs_f64(seconds).ok()
     } else {
+        // By the server's own clock if it tells the time, for this machine's may be wrong.
+        let now = header("date").and_then(|text| date(text.trim())).unwrap_or(now);
         date(header("retry-after")?.trim())?.duration_since(now).ok()
     };
     wait.filter(|wait| !wait.is_zero())

@@ -174,6 +174,23 @@ fn a_date_has_any_zone() {
 }
 
 #[test]
+fn a_date_counts_from_the_servers_time() {
+    let until = "Sat, 01 Nov 2025 10:00:30 GMT";
+    for (date, own_time, wait) in [
+        (Some("Sat, 01 Nov 2025 10:00:00 GMT"), 0, Some(30)),
+        (Some("Sat, 01 Nov 2025 10:00:00 GMT"), 2_000_000_000, Some(30)),
+        (Some("Sat, 01 Nov 2025 10:00:30 GMT"), 0, None),
+        (Some("today"), 1_761_991_200, Some(30)),
+        (None, 1_761_991_200, Some(30)),
+        (None, 1_761_991_231, None),
+    ] {
+        let header = |name: &str| if name == "date" { date } else { (name == "retry-after").then_some(until) };
+        let asked = retry_after(header, EPOCH + Duration::from_secs(own_time));
+        assert_eq!(asked, wait.map(Duration::from_secs), "{date:?} {own_time}");
+    }
+}
+
+#[test]
 fn only_a_lost_connection_is_a_failure() {
     let failure = |error: Error| AttemptFailure::of_connection(&error).map(|failure| format!("{failure:?}"));
     let connect =
