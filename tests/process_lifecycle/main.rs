@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a failing test panics, and its helpers are not an API")]
 
 mod black_hole;
+mod clock_jumps;
 mod closing;
 mod connections;
 mod dropped;
