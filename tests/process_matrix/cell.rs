@@ -15,11 +15,12 @@ use tinkex::{Config, Error, ErrorKind, Limit, Result, SamplingClient, ServiceCli
 
 use crate::faults::{Fault, IDLE, Kind, MOST_BYTES, page, status};
 use crate::operations::{Needs, Operation, later};
+use crate::stop::Stop;
 use crate::support::double::{self, Double, Execution, create_trainer};
 use crate::support::{Connections, KEY, RecordedRequest, Reply};
 
 /// A call that takes longer than this in real time is stuck.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The driver lets shorter waits of the client pass: those before the next attempt. All others last longer.
 const WAITS: Duration = Duration::from_secs(65);
@@ -44,6 +45,9 @@ pub enum Times {
 /// Strikes requests, from when it is armed.
 struct Striker {
     target: &'static str,
+    /// Whether a strike stops the server.
+    stops: bool,
+    stop: Arc<Stop>,
     state: Mutex<Strikes>,
     struck: Condvar,
 }
@@ -73,6 +77,9 @@ impl Striker {
         }
         state.left -= 1;
         state.struck += 1;
+        if self.stops {
+            self.stop.begin();
+        }
         self.struck.notify_all();
         true
     }
@@ -95,7 +102,13 @@ pub struct Scene {
 
 impl Scene {
     fn new(operation: &Operation, fault: &Arc<Fault>, times: Times, manual: &ManualClock) -> Self {
-        let striker = Arc::new(Striker { target: operation.target, state: Mutex::default(), struck: Condvar::new() });
+        let striker = Arc::new(Striker {
+            target: operation.target,
+            stops: matches!(fault.kind, Kind::Stopped),
+            stop: Arc::default(),
+            state: Mutex::default(),
+            struck: Condvar::new(),
+        });
         let connections = Arc::<OnceLock<Connections>>::default();
         let double = {
             let (early, striker, late) = (Arc::clone(&striker), Arc::clone(&striker), Arc::clone(fault));
@@ -107,13 +120,35 @@ impl Scene {
                 },
                 move |request| match late.kind {
                     Kind::ResetWithin | Kind::ResetAtOnce => healthy(request, |reply| reply),
-                    _ if !striker.strikes(request) => healthy(request, |reply| reply),
+                    _ if !striker.strikes(request) => {
+                        let held = striker.stop.hold();
+                        healthy(request, move |reply| {
+                            drop(held);
+                            reply
+                        })
+                    }
                     Kind::Refused => {
                         connections.get().unwrap().refuse();
                         double::Fault::Instead(Reply::Close)
                     }
                     Kind::Instead(reply) => double::Fault::Instead(reply()),
                     Kind::Silence => double::Fault::Instead(Reply::Silence),
+                    Kind::Stopped => {
+                        let stop = Arc::clone(&striker.stop);
+                        connections.get().unwrap().wait_for_the_client_to_close(request.connection);
+                        healthy(request, move |_| {
+                            stop.end();
+                            Reply::Close
+                        })
+                    }
+                    Kind::Restarted => {
+                        let connections = connections.get().unwrap().clone();
+                        healthy(request, move |_| {
+                            connections.refuse();
+                            connections.close_all();
+                            Reply::Close
+                        })
+                    }
                     Kind::Page(code) => double::Fault::Instead(page(code)),
                     Kind::Status(code, header) => double::Fault::Instead(status(code, header)),
                     Kind::Changed(change) | Kind::Stalled(change) => healthy(request, change),
@@ -188,20 +223,21 @@ impl Scene {
         self.service().close(LONGER);
     }
 
-    /// Waits until the fault has struck, and sees that other calls are unaffected.
+    /// Waits until the fault has struck, and a stopped server has gone on, and sees that other calls are unaffected.
     pub fn until_struck(&self) -> Result<()> {
         let state = self.striker.state.lock().unwrap();
         let waited = self.striker.struck.wait_timeout_while(state, PATIENCE, |state| state.struck == 0).unwrap();
         assert!(!waited.1.timed_out(), "no such request");
         drop(waited);
+        self.striker.stop.wait_for_the_rest();
         self.service().health().map(drop)
     }
 }
 
 /// The double's reply, changed so, or a token, which doubles do not give.
-fn healthy(request: &RecordedRequest, change: fn(Reply) -> Reply) -> double::Fault {
+fn healthy(request: &RecordedRequest, change: impl FnOnce(Reply) -> Reply + 'static) -> double::Fault {
     if request.path != "auth/token" {
-        return double::Fault::Changed(change);
+        return double::Fault::Changed(Box::new(change));
     }
     let claims = json!({"iat": 4_000_000_000_u64, "exp": 4_000_003_600_u64});
     let token = format!("eyJhbGciOiJIUzI1NiJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
@@ -282,7 +318,7 @@ fn body(
         Kind::ResetAtOnce => connections.reset_next(strikes),
         _ => striker.arm(strikes, operation.skip),
     }
-    if matches!(fault.kind, Kind::Refused) && times == Times::Once {
+    if matches!(fault.kind, Kind::Refused | Kind::Restarted) && times == Times::Once {
         *refusing.lock().unwrap() = Some(connections.clone());
     }
     let result = (operation.run)(&scene);
@@ -290,6 +326,7 @@ fn body(
     refusing.lock().unwrap().take();
     connections.reset_next(0);
     connections.listen_for_good();
+    scene.striker.stop.wait_for_the_rest();
     let was_run: Vec<_> = scene.double.executions().split_off(before);
     let later = match operation.name {
         "close" => ServiceClient::connect(scene.config.clone()).map(drop),

@@ -25,6 +25,12 @@ pub enum Kind {
     Instead(fn() -> Reply),
     /// The request is not run, and gets no response.
     Silence,
+    /// The server is stopped: no request is run, and none gets a response. When the client has given this one up, the server goes on,
+    /// and runs it and all others.
+    Stopped,
+    /// The request is run; then the server is killed: connections end, and are refused until the client waits before it tries again.
+    /// Then it has started again on the same data.
+    Restarted,
     /// The request is not run, and this is the status, with a header.
     Status(u16, Option<(&'static str, &'static str)>),
     /// The request is not run, and a gateway responds with this status and a page.
@@ -49,7 +55,7 @@ impl Kind {
 
     /// Whether the client notices it by a limit of real time.
     pub fn is_silent(&self) -> bool {
-        matches!(self, Kind::Silence | Kind::Stalled(_))
+        matches!(self, Kind::Silence | Kind::Stopped | Kind::Stalled(_))
     }
 }
 
@@ -59,7 +65,7 @@ pub const IDLE: Duration = Duration::from_millis(100);
 /// The size of the largest response that is taken.
 pub const MOST_BYTES: u64 = 256 * 1024;
 
-const CONNECTIONS: [(&str, Kind); 15] = [
+const CONNECTIONS: [(&str, Kind); 17] = [
     ("refused", Kind::Refused),
     ("reset before the request", Kind::ResetAtOnce),
     ("reset within the request", Kind::ResetWithin),
@@ -75,6 +81,8 @@ const CONNECTIONS: [(&str, Kind); 15] = [
     ("silence within the body", Kind::Stalled(|reply| Reply::Stall(cut(reply)))),
     ("a slow response", Kind::Changed(|reply| drip(reply, IDLE / 10))),
     ("a response slower than the limit", Kind::Stalled(|reply| drip(reply, 3 * IDLE))),
+    ("stopped and continued", Kind::Stopped),
+    ("killed and restarted", Kind::Restarted),
 ];
 
 const BODIES: [(&str, Kind); 9] = [

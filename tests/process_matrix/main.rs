@@ -16,6 +16,7 @@ mod cell;
 mod faults;
 mod operations;
 mod outcomes;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,9 +59,26 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// The operations that also have the statuses with headers.
-const WITH_HEADERS: [&str; 4] =
-    ["optim_step: submission", "optim_step: poll", "sample: submission", "get_training_run"];
+/// The operations that also have the statuses with headers: one for each way of the code in which a request is tried again.
+const WITH_HEADERS: [&str; 17] = [
+    "connect: settings",
+    "connect: token",
+    "connect: session",
+    "heartbeat",
+    "telemetry",
+    "create_lora_training_client: submission",
+    "forward_backward in protobuf: submission",
+    "forward_backward in protobuf: poll",
+    "optim_step: submission",
+    "optim_step: poll",
+    "save_state: submission",
+    "create_sampling_client",
+    "sample: submission",
+    "sample: poll of the session",
+    "get_training_run",
+    "download: archive",
+    "download: file",
+];
 
 /// Where a cell is: its operation, how often the fault strikes, and the fault.
 type Place = (String, Times, String);
@@ -82,13 +100,20 @@ impl Cell {
     fn exists(&self) -> bool {
         match self.fault.kind {
             Kind::ResetAtOnce if !self.operation.is_first => false,
+            // For ever, these are silence, and a reset after the request is run.
+            Kind::Stopped | Kind::Restarted if self.times == Times::Ever => false,
             // The headers mean the same wherever the same rules apply.
             Kind::Status(_, Some(_)) if !WITH_HEADERS.contains(&self.operation.name) => false,
             // Which of several limits ends these is a matter of time.
             Kind::Status(429, _) if self.operation.target == "asample" => self.times == Times::Once,
-            _ if self.operation.name == "forward_backward in three chunks: poll" => self.times == Times::Once,
+            _ if self.is_poll_of_chunks() => self.times == Times::Once,
             _ => true,
         }
+    }
+
+    fn is_poll_of_chunks(&self) -> bool {
+        self.operation.name.starts_with("forward_backward in three chunks")
+            && self.operation.target == "retrieve_future"
     }
 
     /// Whether the default run has it: a few operations with all faults, and the others with those of every kind.

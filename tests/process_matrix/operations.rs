@@ -55,6 +55,10 @@ fn with_tokens() -> Server {
     protobuf().with_config("pjwt_auth_enabled", true)
 }
 
+fn in_chunks() -> Server {
+    protobuf().with_config("fwdbwd_max_chunk_len", 128)
+}
+
 /// Three chunks.
 const LARGE: std::ops::Range<u32> = 0..258;
 
@@ -105,19 +109,34 @@ pub fn all() -> Vec<Operation> {
             needs: Needs::Trainer, server: json, run: large_pass, skip: 1, is_first: false, effect: ("forward_backward", 3) }
         "forward_backward in three chunks: poll", "retrieve_future", {
             needs: Needs::Trainer, server: json, run: large_pass, is_first: false, effect: ("forward_backward", 3) }
+        "forward_backward in three chunks of protobuf: second submission", "forward_backward", {
+            needs: Needs::Trainer, server: in_chunks, wire: Wire::Protobuf, run: large_pass, skip: 1, is_first: false,
+            effect: ("forward_backward", 3) }
+        "forward_backward in three chunks of protobuf: poll", "retrieve_future", {
+            needs: Needs::Trainer, server: in_chunks, wire: Wire::Protobuf, run: large_pass, is_first: false,
+            effect: ("forward_backward", 3) }
         "forward_backward_custom: first pass", "forward", {
             needs: Needs::Trainer, server: json, run: custom, effect: ("forward_backward", 1) }
         "forward_backward_custom: second pass", "forward_backward", {
             needs: Needs::Trainer, server: json, run: custom, is_first: false, effect: ("forward_backward", 1) }
+        "forward_backward_custom in protobuf: first pass", "forward_backward", {
+            needs: Needs::Trainer, wire: Wire::Protobuf, run: custom, effect: ("forward_backward", 1) }
+        "forward_backward_custom in protobuf: second pass", "forward_backward", {
+            needs: Needs::Trainer, wire: Wire::Protobuf, run: custom, skip: 1, is_first: false,
+            effect: ("forward_backward", 1) }
         "optim_step: submission", "optim_step", { needs: Needs::Trainer, run: step, effect: ("optim_step", 1) }
         "optim_step: poll", "retrieve_future", {
             needs: Needs::Trainer, run: step, is_first: false, effect: ("optim_step", 1) }
         "optim_step, numbers in order: submission", "optim_step", {
             needs: Needs::Trainer, server: Server::json_2025, run: step, effect: ("optim_step", 1) }
+        "optim_step at a server of 2025: poll", "retrieve_future", {
+            needs: Needs::Trainer, server: json, run: step, is_first: false, effect: ("optim_step", 1) }
         "save_state: submission", "save_weights", {
             needs: Needs::Trainer, run: save, effect: ("save_weights", 1) }
         "save_state: poll", "retrieve_future", {
             needs: Needs::Trainer, run: save, is_first: false, effect: ("save_weights", 1) }
+        "save_state at a server of 2025: poll", "retrieve_future", {
+            needs: Needs::Trainer, server: json, run: save, is_first: false, effect: ("save_weights", 1) }
         "load_state: submission", "load_weights", {
             needs: Needs::Saved, run: load, effect: ("load_weights", 1) }
         "save_weights_and_get_sampling_client: submission", "save_weights_for_sampler", {

@@ -123,6 +123,12 @@ impl Connections {
         self.close_all();
     }
 
+    /// Blocks until the client has closed this connection. It sends nothing more before.
+    pub fn wait_for_the_client_to_close(&self, connection: usize) {
+        let stream = self.shared.record.lock().streams[&connection].try_clone().unwrap();
+        stream.peek(&mut [0]).ok();
+    }
+
     /// Stops listening, so that connections are refused. Those that are open stay.
     pub fn refuse(&self) {
         let may_stop = self.shared.listening.lock();

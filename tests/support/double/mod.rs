@@ -43,7 +43,7 @@ pub enum Fault {
     /// The request is run, and this is the reply.
     After(Reply),
     /// The request is run, and this is done to its reply.
-    Changed(fn(Reply) -> Reply),
+    Changed(Box<dyn FnOnce(Reply) -> Reply>),
 }
 
 pub struct Double {
