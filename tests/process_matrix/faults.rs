@@ -59,7 +59,7 @@ impl Kind {
     }
 }
 
-/// How long a silent server is waited for, in real time.
+/// How long a silent server is waited for, in real time; three times as long for a large pass.
 pub const IDLE: Duration = Duration::from_millis(100);
 
 /// The size of the largest response that is taken.
@@ -80,7 +80,7 @@ const CONNECTIONS: [(&str, Kind); 17] = [
     ("closed within the body", Kind::Changed(|reply| Reply::Raw(cut(reply)))),
     ("silence within the body", Kind::Stalled(|reply| Reply::Stall(cut(reply)))),
     ("a slow response", Kind::Changed(|reply| drip(reply, IDLE / 10))),
-    ("a response slower than the limit", Kind::Stalled(|reply| drip(reply, 3 * IDLE))),
+    ("a response slower than the limit", Kind::Stalled(|reply| drip(reply, 9 * IDLE))),
     ("stopped and continued", Kind::Stopped),
     ("killed and restarted", Kind::Restarted),
 ];

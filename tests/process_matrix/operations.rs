@@ -62,6 +62,7 @@ fn in_chunks() -> Server {
 /// Three chunks.
 const LARGE: std::ops::Range<u32> = 0..258;
 
+#[allow(clippy::needless_update, reason = "a row may have all fields")]
 pub fn all() -> Vec<Operation> {
     let row = Operation {
         name: "",
