@@ -98,7 +98,7 @@ const CALLS: [(&str, u16, Call); 4] = [
 ];
 
 #[test]
-fn waits_until_a_date_are_by_the_services_clock() {
+fn dates_count_from_the_services_clock() {
     for wrong in wrong_times() {
         for (path, status, call) in CALLS {
             let asked = AtomicUsize::new(0);
