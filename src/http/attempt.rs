@@ -193,7 +193,13 @@ impl Http {
                 Failed::Connection(response.describe(error).with_hint("check the proxy, and whether the service runs"))
             }
             Ok((response, Ok(_))) => Failed::HttpStatus(Box::new(response)),
-            Ok((response, Err(error))) => failed(error).after_head(response),
+            Ok((mut response, Err(error))) => {
+                if request.gives_secret && (response.is_success() || response.is_redirect()) {
+                    // The part that came may have the secret, which nothing else knows yet.
+                    response.body.clear();
+                }
+                failed(error).after_head(response)
+            }
             Err(error) => failed(error),
         };
         if !request.is_safe() {

@@ -198,6 +198,12 @@ fn access_to_weights_is_hidden(key: &str) {
             (_, "load_weights" | "copy_weights") if is_refused() => Reply::Json(403, json!({"detail": "no"})),
             (_, "load_weights") => Reply::ok(json!({"request_id": "load_weights:model-0:1"})),
             (_, "copy_weights") => Reply::ok(json!({"tinker_path": "tinker://run/weights/b"})),
+            (_, path) if path.ends_with("/cut/external_weights_urls") => {
+                cut(Reply::ok(json!({"urls": {"a.json": signed("a")}})))
+            }
+            (_, path) if path.ends_with("/cut/archive") => {
+                cut(Reply::with_headers(302, &[("location", "/elsewhere")], &json!({"url": signed("archive")})))
+            }
             (_, path) if path.ends_with("/external_weights_urls") => {
                 Reply::ok(json!({"urls": {"a.json": signed("a")}, "expires": "2999-01-01T00:00:00Z"}))
             }
@@ -249,6 +255,8 @@ fn access_to_weights_is_hidden(key: &str) {
     let archive = rest.get_checkpoint_archive_url("run", "weights/a").unwrap();
     assert!(external.urls["a.json"].contains(WORD) && archive.url.contains(WORD));
     shown.debug(&(&external, &archive));
+    shown.error(&rest.get_external_weights_urls("tinker://run/external_weights/cut").unwrap_err());
+    shown.error(&rest.get_checkpoint_archive_url("run", "weights/cut").unwrap_err());
     let folder = tempfile::tempdir().unwrap();
     for checkpoint in ["external_weights/e", "weights/a"] {
         let out = folder.path().join("out");
@@ -324,6 +332,7 @@ fn tokens_are_hidden(key: &str) {
         "auth/token" => match given.fetch_add(1, Ordering::SeqCst) {
             0 => Reply::with_headers(503, &[("retry-after-ms", "1")], &json!({"detail": "busy"})),
             2 => Reply::ok(json!({"token": format!("eyJ.{WORD}")})),
+            4 | 5 => cut(Reply::ok(json!({"jwt": format!("eyJ.{WORD}")}))),
             count => Reply::ok(json!({"jwt": format!("eyJhbGciOiJIUzI1NiJ9.e30.{WORD}-{count}")})),
         },
         "get_info" => {
@@ -340,7 +349,7 @@ fn tokens_are_hidden(key: &str) {
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
     let sent = service.requests_to("create_model")[0].header("x-api-key").unwrap().to_owned();
     assert!(sent.ends_with(&format!("{WORD}-1")), "{sent}");
-    // The token is refused, and then the exchange brings none; later another one, which is refused, too.
+    // The token is refused, and then the exchange brings none; later another one, which is refused, too, and half of one.
     shown.error(&trainer.get_info().unwrap_err());
     shown.error(&trainer.get_info().unwrap_err());
     shown.error(&client.health().unwrap_err());
@@ -377,6 +386,13 @@ fn tokens_are_hidden(key: &str) {
     assert!(log.contains("exchanged for a token"), "the log was not captured");
     assert_hidden("the log", &log);
     assert_hidden("the log of the bytes on the wire", &bytes_on_the_wire(&log));
+}
+
+/// A response that ends before its last byte.
+fn cut(reply: Reply) -> Reply {
+    let mut bytes = reply.into_bytes();
+    bytes.pop();
+    Reply::Raw(bytes)
 }
 
 /// The lines that were logged since the last call.
