@@ -1,36 +1,29 @@
 //! One cell of the matrix: an operation, a fault, once or for ever, and what comes of it.
 
-use std::error::Error as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::json;
 use tinkex::clock::ManualClock;
-use tinkex::{Config, Error, ErrorKind, Limit, Result, SamplingClient, ServiceClient, TrainingClient};
+use tinkex::{Config, Result, SamplingClient, ServiceClient, TrainingClient};
 
+use crate::describe::{describe, is_number_open};
 use crate::faults::{Fault, IDLE, Kind, MOST_BYTES, page, status};
+use crate::limits;
 use crate::operations::{Needs, Operation, later};
+use crate::secrets::{GATEWAY, Tokens};
 use crate::stop::Stop;
-use crate::support::double::{self, Double, Execution, create_trainer};
-use crate::support::{Connections, KEY, RecordedRequest, Reply};
+use crate::support::double::{self, Double, create_trainer};
+use crate::support::{Connections, RecordedRequest, Reply};
 
 /// A call that takes longer than this in real time is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The driver lets shorter waits of the client pass: those before the next attempt. All others last longer.
-const WAITS: Duration = Duration::from_secs(65);
+pub const WAITS: Duration = Duration::from_secs(65);
 const LONGER: Duration = Duration::from_secs(3600);
-
-/// The limit of a call, for what nothing else ends.
-const OPERATION: Duration = Duration::from_secs(600);
-
-/// No cell takes longer by the client's clock: a call that ends with its limit, and the wait before its last attempt.
-const LONGEST: Duration = OPERATION.saturating_add(WAITS);
 
 /// The driver looks again after this time.
 const LOOK: Duration = Duration::from_millis(1);
@@ -94,6 +87,7 @@ pub struct Scene {
     double: Double,
     config: Config,
     striker: Arc<Striker>,
+    tokens: Arc<Tokens>,
     service: OnceLock<ServiceClient>,
     trainer: OnceLock<TrainingClient>,
     sampler: OnceLock<SamplingClient>,
@@ -110,19 +104,21 @@ impl Scene {
             struck: Condvar::new(),
         });
         let connections = Arc::<OnceLock<Connections>>::default();
+        let tokens = Arc::<Tokens>::default();
         let double = {
             let (early, striker, late) = (Arc::clone(&striker), Arc::clone(&striker), Arc::clone(fault));
             let (fault, connections) = (Arc::clone(fault), Arc::clone(&connections));
+            let tokens = Arc::clone(&tokens);
             Double::start_with_early_faults(
                 (operation.server)(),
                 move |request| {
                     (matches!(fault.kind, Kind::ResetWithin) && early.strikes(request)).then_some(Reply::Close)
                 },
                 move |request| match late.kind {
-                    Kind::ResetWithin | Kind::ResetAtOnce => healthy(request, |reply| reply),
+                    Kind::ResetWithin | Kind::ResetAtOnce => tokens.healthy(request, |reply| reply),
                     _ if !striker.strikes(request) => {
                         let held = striker.stop.hold();
-                        healthy(request, move |reply| {
+                        tokens.healthy(request, move |reply| {
                             drop(held);
                             reply
                         })
@@ -136,14 +132,14 @@ impl Scene {
                     Kind::Stopped => {
                         let stop = Arc::clone(&striker.stop);
                         connections.get().unwrap().wait_for_the_client_to_close(request.connection);
-                        healthy(request, move |_| {
+                        tokens.healthy(request, move |_| {
                             stop.end();
                             Reply::Close
                         })
                     }
                     Kind::Restarted => {
                         let connections = connections.get().unwrap().clone();
-                        healthy(request, move |_| {
+                        tokens.healthy(request, move |_| {
                             connections.refuse();
                             connections.close_all();
                             Reply::Close
@@ -151,7 +147,7 @@ impl Scene {
                     }
                     Kind::Page(code) => double::Fault::Instead(page(code)),
                     Kind::Status(code, header) => double::Fault::Instead(status(code, header)),
-                    Kind::Changed(change) | Kind::Stalled(change) => healthy(request, change),
+                    Kind::Changed(change) | Kind::Stalled(change) => tokens.healthy(request, change),
                     Kind::StatusAfter(code) => double::Fault::After(status(code, None)),
                 },
             )
@@ -173,21 +169,22 @@ impl Scene {
             .clock(manual.clock())
             .timeout_idle(limit)
             .timeout_poll(limit)
-            .timeout_submit(Duration::from_secs(20))
-            .timeout_progress(if is_silent_for_ever { WAITS } else { Duration::from_secs(300) })
-            .timeout_billing(Some(Duration::from_secs(20)))
-            .timeout_operation((!is_heartbeat).then_some(OPERATION))
+            .timeout_submit(limits::SUBMIT)
+            .timeout_progress(if is_silent_for_ever { limits::SILENCE } else { limits::PROGRESS })
+            .timeout_billing(Some(limits::BILLING))
+            .timeout_operation((!is_heartbeat).then_some(limits::OPERATION))
             .timeout_drop(LONGER)
             .idle_retention(LONGER)
             .heartbeat_interval(if is_heartbeat { WAITS } else { LONGER })
             .telemetry(operation.name == "telemetry")
             .wire(operation.wire)
-            .max_retries(3)
+            .max_retries(limits::RETRIES)
+            .cloudflare_access(GATEWAY[0], GATEWAY[1])
             .max_response_bytes(MOST_BYTES)
             .build_with(|_| None)
             .unwrap();
         let (service, trainer, sampler, saved) = Default::default();
-        let scene = Scene { double, config, striker, service, trainer, sampler, saved };
+        let scene = Scene { double, config, striker, tokens, service, trainer, sampler, saved };
         if operation.needs != Needs::Nothing {
             scene.connect().unwrap();
         }
@@ -223,6 +220,11 @@ impl Scene {
         self.saved.get().unwrap().clone()
     }
 
+    /// From now on the service refuses the tokens that it has given.
+    pub fn expire_tokens(&self) {
+        self.tokens.expire();
+    }
+
     /// Closes the client.
     pub fn close(&self) {
         self.service().close(LONGER);
@@ -237,16 +239,6 @@ impl Scene {
         self.striker.stop.wait_for_the_rest();
         self.service().health().map(drop)
     }
-}
-
-/// The double's reply, changed so, or a token, which doubles do not give.
-fn healthy(request: &RecordedRequest, change: impl FnOnce(Reply) -> Reply + 'static) -> double::Fault {
-    if request.path != "auth/token" {
-        return double::Fault::Changed(Box::new(change));
-    }
-    let claims = json!({"iat": 4_000_000_000_u64, "exp": 4_000_003_600_u64});
-    let token = format!("eyJhbGciOiJIUzI1NiJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
-    double::Fault::Instead(change(Reply::ok(json!({"jwt": token}))))
 }
 
 /// Runs a cell, and says what came of it in a few words.
@@ -268,21 +260,14 @@ pub fn outcome(operation: &'static Operation, fault: &Arc<Fault>, times: Times) 
         });
         ended.send(outcome.replace('\n', " ")).ok();
     });
-    let (start, began) = (crate::now(), manual.clock().now());
+    let start = crate::now();
     let is_polled_in_silence =
         times == Times::Ever && fault.kind.is_silent() && operation.target.starts_with("retrieve_future");
     loop {
         match end.recv_timeout(LOOK) {
             Ok(outcome) => {
                 body.unwrap().join().unwrap();
-                let took = manual.clock().now() - began;
-                // The driver lets as many heartbeats pass as there is time for.
-                let is_limited = operation.name != "heartbeat";
-                return if took <= LONGEST || !is_limited {
-                    outcome
-                } else {
-                    format!("{outcome}, WRONG: took {took:?}")
-                };
+                return outcome;
             }
             Err(RecvTimeoutError::Disconnected) => unreachable!("it sends before it ends"),
             Err(RecvTimeoutError::Timeout) => {}
@@ -326,7 +311,9 @@ fn body(
     if matches!(fault.kind, Kind::Refused | Kind::Restarted) && times == Times::Once {
         *refusing.lock().unwrap() = Some(connections.clone());
     }
+    let began = manual.clock().now();
     let result = (operation.run)(&scene);
+    let took = manual.clock().now() - began;
     striker.arm(0, 0);
     refusing.lock().unwrap().take();
     connections.reset_next(0);
@@ -337,59 +324,19 @@ fn body(
         "close" => ServiceClient::connect(scene.config.clone()).map(drop),
         _ => later(&scene, operation.needs),
     };
-    let outcome = describe(operation, fault, result, &was_run, later);
+    let is_number_open = is_number_open(&result, fault);
+    let mut outcome = describe(operation, fault, result, &was_run, later);
+    let longest = limits::longest(operation, &fault.kind, times);
+    if took > longest {
+        outcome.push_str(&format!(", WRONG: took {took:?}, and at most {longest:?} is right"));
+    }
     scene.double.assert_nothing_ran_twice();
+    if !is_number_open {
+        scene.double.assert_numbers_have_no_holes();
+    }
     let Scene { double, service, trainer, sampler, .. } = scene;
     drop((trainer, sampler, service));
     double.service.wait_for_no_connection();
     connections.end();
     outcome
-}
-
-fn describe(
-    operation: &Operation,
-    fault: &Fault,
-    result: Result<()>,
-    was_run: &[Execution],
-    later: Result<()>,
-) -> String {
-    let (path, expected) = operation.effect;
-    let count = was_run.iter().filter(|run| run.path == path).count();
-    let effect = match &result {
-        _ if expected == 0 => String::new(),
-        Ok(()) if count < expected => format!(", WRONG: run {count} of {expected} times"),
-        Ok(()) if count == expected => String::new(),
-        Err(error) if count > 0 && !error.may_have_taken_effect() => ", WRONG: was run".to_owned(),
-        // How far a call of several requests came before one failed is a matter of time.
-        _ if count > 0 && expected > 1 => ", run in part".to_owned(),
-        _ => format!(", run {count} of {expected} times"),
-    };
-    let shown = [result.as_ref().err(), later.as_ref().err()].into_iter().flatten().any(shows_key);
-    let shown = if shown { ", WRONG: the key is shown" } else { "" };
-    let later = later.err().map(|error| format!(", WRONG: later {}", named(&error, fault))).unwrap_or_default();
-    let result = result.err().map_or("ok".to_owned(), |error| named(&error, fault));
-    format!("{result}{effect}{later}{shown}")
-}
-
-/// Whether an error shows the secret key anywhere, also in its sources.
-fn shows_key(error: &Error) -> bool {
-    let headers: Vec<_> = ["location", "content-type"].into_iter().filter_map(|name| error.header(name)).collect();
-    format!("{error} {error:?} {:?} {headers:?}", error.body()).contains(KEY)
-}
-
-/// The kind of an error, and what else a program sees of it. Its status is named if it is not the fault's.
-fn named(error: &Error, fault: &Fault) -> String {
-    // Whether the last attempt is cut off by the end of its time, or fails just before, is a matter of chance.
-    let last = match error.kind() {
-        ErrorKind::Timeout(Limit::Submit | Limit::Operation) => error.source().and_then(|last| last.downcast_ref()),
-        _ => None,
-    };
-    let last: &Error = last.unwrap_or(error);
-    let mut name = format!("{:?}", last.kind());
-    if let Some(status) = last.status().filter(|status| fault.kind.status() != Some(*status)) {
-        name.push_str(&format!(" {status}"));
-    }
-    // Whether something was written before a connection is reset at once is a matter of chance, too.
-    let may_have_run = error.may_have_taken_effect() && !matches!(fault.kind, Kind::ResetAtOnce);
-    if may_have_run { format!("{name}, may have been run") } else { name }
 }

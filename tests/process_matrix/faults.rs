@@ -119,6 +119,9 @@ const HEADERS: [(&str, &str); 11] = [
     ("x-should-retry", "false"),
 ];
 
+/// How a service refuses a token that it has given.
+pub const INVALID_TOKEN: (&str, &str) = ("www-authenticate", "Bearer error=\"invalid_token\"");
+
 /// All faults. The statuses with a header are of interest wherever a request is sent again by its own rules.
 pub fn all() -> Vec<Fault> {
     let named = |(name, kind): (&str, Kind)| Fault { name: name.to_owned(), kind };
@@ -133,7 +136,8 @@ pub fn all() -> Vec<Fault> {
         })
     });
     let named = CONNECTIONS.into_iter().chain(BODIES).map(named);
-    named.chain(statuses).chain(pages).chain(after).chain(with_header).collect()
+    let invalid = Fault { name: "401, invalid token".to_owned(), kind: Kind::Status(401, Some(INVALID_TOKEN)) };
+    named.chain(statuses).chain(pages).chain(after).chain(with_header).chain([invalid]).collect()
 }
 
 /// The response of a status.

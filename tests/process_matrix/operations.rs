@@ -27,6 +27,16 @@ pub struct Operation {
     pub effect: (&'static str, usize),
 }
 
+impl Operation {
+    /// Whether the request that is struck, or that needs it, is sent for as long as `timeout_submit` says.
+    pub fn is_submission(&self) -> bool {
+        let paths = ["create_model", "create_sampling_session", "forward", "forward_backward", "optim_step", "asample"];
+        let of_weights = ["save_weights", "save_weights_for_sampler", "load_weights"];
+        let is_one = |path| paths.contains(&path) || of_weights.contains(&path);
+        is_one(self.target) || is_one(self.effect.0)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq)]
 pub enum Needs {
     /// The call connects.
@@ -106,6 +116,8 @@ pub fn all() -> Vec<Operation> {
             needs: Needs::Trainer, wire: Wire::Protobuf, run: pass, effect: ("forward_backward", 1) }
         "forward_backward in protobuf: poll", "retrieve_future", {
             needs: Needs::Trainer, wire: Wire::Protobuf, run: pass, is_first: false, effect: ("forward_backward", 1) }
+        "forward_backward in JSON, numbers in order: submission", "forward_backward", {
+            needs: Needs::Trainer, server: Server::json_2025, run: pass, effect: ("forward_backward", 1) }
         "forward_backward in three chunks: second submission", "forward_backward", {
             needs: Needs::Trainer, server: json, run: large_pass, skip: 1, is_first: false, effect: ("forward_backward", 3) }
         "forward_backward in three chunks: poll", "retrieve_future", {
@@ -130,10 +142,19 @@ pub fn all() -> Vec<Operation> {
             needs: Needs::Trainer, run: step, is_first: false, effect: ("optim_step", 1) }
         "optim_step, numbers in order: submission", "optim_step", {
             needs: Needs::Trainer, server: Server::json_2025, run: step, effect: ("optim_step", 1) }
+        "optim_step with a token: submission", "optim_step", {
+            needs: Needs::Trainer, server: with_tokens, run: step, effect: ("optim_step", 1) }
+        "optim_step with an expired token: exchange", "auth/token", {
+            needs: Needs::Trainer, server: with_tokens, is_first: false, effect: ("optim_step", 1), run: |scene| {
+                scene.expire_tokens();
+                step(scene)
+            } }
         "optim_step at a server of 2025: poll", "retrieve_future", {
             needs: Needs::Trainer, server: json, run: step, is_first: false, effect: ("optim_step", 1) }
         "save_state: submission", "save_weights", {
             needs: Needs::Trainer, run: save, effect: ("save_weights", 1) }
+        "save_state, numbers in order: submission", "save_weights", {
+            needs: Needs::Trainer, server: Server::json_2025, run: save, effect: ("save_weights", 1) }
         "save_state: poll", "retrieve_future", {
             needs: Needs::Trainer, run: save, is_first: false, effect: ("save_weights", 1) }
         "save_state at a server of 2025: poll", "retrieve_future", {
@@ -152,6 +173,11 @@ pub fn all() -> Vec<Operation> {
             needs: Needs::Sampler, server: together, run: sample, is_first: false, effect: ("asample", 1) }
         "compute_logprobs: submission", "asample", { needs: Needs::Sampler, run: logprobs, effect: ("asample", 1) }
         "get_info", "get_info", { needs: Needs::Trainer, run: |scene| scene.trainer().get_info().map(drop) }
+        "get_info with an expired token: exchange", "auth/token", {
+            needs: Needs::Trainer, server: with_tokens, is_first: false, run: |scene| {
+                scene.expire_tokens();
+                scene.trainer().get_info().map(drop)
+            } }
         "get_training_run", "training_runs/*", { needs: Needs::Trainer, run: |scene| {
             scene.service().create_rest_client().get_training_run(scene.trainer().model_id()).map(drop)
         } }
