@@ -41,7 +41,7 @@ pub fn longest(operation: &Operation, kind: &Kind, times: Times) -> Duration {
     let wait = WAIT.max(asked);
     match (times, operation.target) {
         // The driver lets as many of their intervals pass as there is time for.
-        (_, "heartbeat" | "session_heartbeat" | "telemetry") => Duration::MAX,
+        (_, "session_heartbeat" | "telemetry") => Duration::MAX,
         // A sampler rests as long as the service asks, and at most a minute. So does the wait for an archive.
         (Times::Once, "asample") if matches!(kind, Kind::Status(429, Some(_))) => MINUTE + WAIT,
         (Times::Once, "*/archive") if matches!(kind, Kind::Status(503, Some(_))) => MINUTE + WAIT,
@@ -58,7 +58,7 @@ pub fn longest(operation: &Operation, kind: &Kind, times: Times) -> Duration {
             _ => PROGRESS + wait + BESIDE,
         },
         // An archive that is not there yet.
-        (Times::Ever, "*/archive") => OPERATION + wait,
+        (Times::Ever, "*/archive") if kind.status() == Some(503) => OPERATION + wait,
         (Times::Ever, _) if operation.is_submission() => SUBMIT + wait,
         (Times::Ever, _) => BACKOFF.max(RETRIES * asked),
     }
