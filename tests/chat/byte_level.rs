@@ -4,6 +4,8 @@
 use serde_json::{Value, json};
 use tinkex::Tokenizer;
 
+use crate::fixtures::Shared;
+
 /// The added tokens of a family: those with `special: true`, the others, and the one that ends a text.
 struct Family {
     names: &'static [&'static str],
@@ -189,10 +191,11 @@ const FAMILIES: &[Family] = &[
 
 /// The tokenizer for a family, by the name of its fixture.
 pub fn byte_level(family: &str) -> Tokenizer {
+    static MADE: Shared<Tokenizer> = Shared::new();
     let found = FAMILIES.iter().find(|known| known.names.contains(&family));
-    let Family { special, plain, eos, .. } = found.unwrap_or_else(|| panic!("no added tokens for {family}"));
+    let Family { names, special, plain, eos } = found.unwrap_or_else(|| panic!("no added tokens for {family}"));
     let tokens = special.iter().map(|token| (*token, true)).chain(plain.iter().map(|token| (*token, false)));
-    byte_level_with(&tokens.collect::<Vec<_>>(), Some(eos))
+    MADE.get(names[0], || byte_level_with(&tokens.collect::<Vec<_>>(), Some(eos)))
 }
 
 /// The tokenizer with these added tokens (and whether each is special), and the one that ends a text.

@@ -96,19 +96,21 @@ fn templates_without_end_are_stopped() {
             "a text of more than",
         ),
         (
-            "{% set n = namespace(x=[1]) %}{% for a in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
+            "{% set n = namespace(x=[1] * 600000) %}{% for a in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
             "a list of more than",
         ),
         (
-            "{% set n = namespace(x='a' * 5000) %}{% for a in range(9) %}{% set n.x = n.x|replace('a', n.x) %}{% endfor %}",
+            "{% set n = namespace(x='a' * 8200) %}{% for a in range(9) %}{% set n.x = n.x|replace('a', n.x) %}{% endfor %}",
             "a text of more than",
         ),
         ("{{ '%500000000d'|format(1) }}", "it makes more than"),
         ("{{ '{:500000000}'.format(1) }}", "it makes more than"),
         ("{{ [1]|batch(500000000, 'x') }}", "it makes more than"),
         ("{{ ([1] * 500000000)|length }}", "it makes more than"),
+        // Most of what it may make is a few texts, which take less time.
         (
-            "{% set n = namespace(x=[1]) %}{% for a in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}",
+            "{% for a in range(3) %}{% set b = 'x' * 67000000 %}{% endfor %}\
+             {% set n = namespace(x=[1]) %}{% for a in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}",
             "it makes more",
         ),
         (

@@ -2,7 +2,7 @@
 //! not there is skipped, with a word on stderr.
 
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 use tinkex::Tokenizer;
@@ -18,7 +18,7 @@ const FAMILIES: [&str; 3] = ["qwen3", "gpt_oss", "deepseek_v3"];
 const DIFFERENCES: [(&str, &str, &str); 0] = [];
 
 /// The families whose tokenizer is here, each with its fixture.
-static FETCHED: LazyLock<Vec<(&str, Value, Tokenizer)>> = LazyLock::new(|| {
+static FETCHED: LazyLock<Vec<(&str, Arc<Value>, Tokenizer)>> = LazyLock::new(|| {
     let mut found = Vec::new();
     for family in FAMILIES {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("../chat-tokenizers/{family}/tokenizer.json"));

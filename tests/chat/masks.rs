@@ -6,7 +6,7 @@ use tinkex::chat::{Conversation, ExampleNote, Renderer, TrainOn, TrainingExample
 use tinkex::toolkit::WeightedTokens;
 
 use super::byte_level::byte_level;
-use super::fixtures::{FOLDER, fixture, fixture_outside};
+use super::fixtures::{fixture, fixture_outside, smollm2_tokenizer};
 use super::templates::template;
 
 /// A conversation of these messages and tools as the fixtures have them.
@@ -162,7 +162,7 @@ pub fn compare_masks(name: &str, fixture: &Value, tokenizer: &Tokenizer, ids: bo
 
 #[test]
 fn smollm2_has_the_ids_of_the_fixtures() {
-    let tokenizer = Tokenizer::from_path(format!("{FOLDER}/tokenizers/smollm2")).unwrap();
+    let tokenizer = smollm2_tokenizer();
     compare_masks("smollm2", &fixture("templates/smollm2"), &tokenizer, true);
 }
 

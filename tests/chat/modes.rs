@@ -7,7 +7,7 @@ use tinkex::Tokenizer;
 use tinkex::chat::{ChatTemplate, Renderer, TrainOn};
 
 use super::byte_level::byte_level;
-use super::fixtures::{FOLDER, fixture, fixture_outside};
+use super::fixtures::{FOLDER, fixture, fixture_outside, smollm2_tokenizer};
 use super::masks::{conversation, expected_spans, expected_tokens, spans};
 use super::templates::template;
 
@@ -238,21 +238,17 @@ fn compare(name: &str, fixture: &Value, template: ChatTemplate, tokenizer: &Toke
     assert!(stale.is_empty(), "listed as differences, and there are none: {stale:?}");
 }
 
-fn smollm2() -> Tokenizer {
-    Tokenizer::from_path(format!("{FOLDER}/tokenizers/smollm2")).unwrap()
-}
-
 #[test]
 fn chatml_smollm2_with_ids() {
     let templates = fixture("templates/smollm2");
-    compare("chatml_smollm2", &fixture("modes/chatml_smollm2"), template(&templates), &smollm2(), true);
+    compare("chatml_smollm2", &fixture("modes/chatml_smollm2"), template(&templates), &smollm2_tokenizer(), true);
 }
 
 #[test]
 fn role_colon_smollm2() {
     // Without ids: the cookbook encodes headers and contents apart, and merges no line breaks of both.
     let template = ChatTemplate::builtin("role_colon").unwrap();
-    compare("role_colon_smollm2", &fixture("modes/role_colon_smollm2"), template, &smollm2(), false);
+    compare("role_colon_smollm2", &fixture("modes/role_colon_smollm2"), template, &smollm2_tokenizer(), false);
 }
 
 macro_rules! fixtures {

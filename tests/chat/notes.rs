@@ -107,7 +107,7 @@ fn cuts_are_exact_in_tokens() {
 
 #[test]
 fn a_limit_keeps_the_tokens_of_the_whole() {
-    let long = "Ünï <|im_end|> <think> text,\n\t of 12345 words. ".repeat(700);
+    let long = "Ünï <|im_end|> <think> text,\n\t of 12345 words. ".repeat(400);
     let conversation = Conversation::from([
         Message::user("Hi"),
         Message::assistant("Hello, you."),
@@ -115,10 +115,11 @@ fn a_limit_keeps_the_tokens_of_the_whole() {
         Message::assistant(long),
     ]);
     for family in ["qwen3", "gpt_oss", "smollm2"] {
+        let renderer = renderer(family);
         for train_on in [TrainOn::AllAssistantMessages, TrainOn::AllTokens] {
-            let whole = renderer(family).examples(&conversation, train_on).unwrap();
-            for max in [0, 1, 9, 40, 3000, 1 << 20] {
-                let limited = renderer(family).max_example_tokens(max).examples(&conversation, train_on).unwrap();
+            let whole = renderer.examples(&conversation, train_on).unwrap();
+            for max in [0, 1, 40, 500, 1 << 20] {
+                let limited = renderer.clone().max_example_tokens(max).examples(&conversation, train_on).unwrap();
                 assert_eq!((limited.notes, limited.examples.len()), (whole.notes.clone(), whole.examples.len()));
                 for (example, whole) in limited.examples.iter().zip(&whole.examples) {
                     let (tokens, all) = (example.weighted_tokens(), whole.weighted_tokens());

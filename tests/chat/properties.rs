@@ -8,7 +8,7 @@ use super::byte_level::byte_level;
 use super::fixtures::{fixture, fixture_outside};
 use super::templates::template;
 
-/// A line of a data set: up to 20 messages, that make sense or not.
+/// A line of a data set: up to 8 messages, that make sense or not.
 #[derive(Clone, Debug)]
 struct Line(Value);
 
@@ -35,7 +35,7 @@ fn text(g: &mut Gen) -> String {
 
 impl Arbitrary for Line {
     fn arbitrary(g: &mut Gen) -> Self {
-        let count = usize::arbitrary(g) % 21;
+        let count = usize::arbitrary(g) % 9;
         let messages: Vec<Value> = (0..count).map(|index| message(g, index)).collect();
         let mut line = json!({ "messages": messages });
         if bool::arbitrary(g) {
@@ -107,7 +107,7 @@ fn check_line(name: &str, renderer: &Renderer, line: &Line) {
 fn check(name: &str, template: ChatTemplate, tokenizer: &str) {
     let renderer = Renderer::new(template, byte_level(tokenizer)).unwrap();
     let mut g = Gen::new(20);
-    for _ in 0..20 {
+    for _ in 0..16 {
         check_line(name, &renderer, &Line::arbitrary(&mut g));
     }
 }

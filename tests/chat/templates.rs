@@ -1,5 +1,6 @@
 //! The texts that the reference engine renders, and what it refuses.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -96,7 +97,7 @@ macro_rules! families {
     )*};
 }
 
-fn inside(name: &str) -> Option<Value> {
+fn inside(name: &str) -> Option<Arc<Value>> {
     Some(fixture(name))
 }
 

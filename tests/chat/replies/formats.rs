@@ -7,7 +7,7 @@ use tinkex::types::Stop;
 
 use super::{FAMILIES, template, tokenizer};
 use crate::byte_level::byte_level;
-use crate::fixtures::{FOLDER, fixture, fixture_outside};
+use crate::fixtures::{fixture, fixture_outside, smollm2_tokenizer};
 
 pub fn ask() -> Conversation {
     let number = json!({"type": "object", "properties": {"a": {"type": "number"}, "text": {"type": "string"}}});
@@ -110,7 +110,7 @@ fn lfm_calls_are_python() {
 
 #[test]
 fn smollm_replies_end_at_the_token_alone() {
-    let tokenizer = Tokenizer::from_path(format!("{FOLDER}/tokenizers/smollm2")).unwrap();
+    let tokenizer = smollm2_tokenizer();
     let renderer = Renderer::new(template("smollm2"), tokenizer.clone()).unwrap();
     let prompt = renderer.prompt(&Conversation::from([Message::user("Hi")])).unwrap();
     let mut tokens = tokenizer.encode_text(" Say <|im_end|> ✅\n").unwrap();
