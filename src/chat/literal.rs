@@ -181,7 +181,7 @@ impl Marker {
 
     /// Where marks belong, ascending: after the first character of each token.
     fn positions(&self, text: &str, scope: Scope) -> Vec<usize> {
-        if text.is_ascii() && !text.bytes().any(|byte| self.first_bytes.contains(&byte)) {
+        if text.is_ascii() && !self.first_bytes.iter().any(|first| text.as_bytes().contains(first)) {
             return Vec::new();
         }
         let tokens = match scope {

@@ -122,7 +122,10 @@ fn write_tensors<'a>(
 ) -> io::Result<Vec<u8>> {
     let bytes: Vec<_> = tensors
         .map(|(name, tensor)| {
-            let bytes: Vec<u8> = tensor.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let mut bytes = Vec::with_capacity(size_of::<f32>() * tensor.len());
+            for value in tensor {
+                bytes.extend_from_slice(&value.to_le_bytes());
+            }
             (name, [tensor.nrows(), tensor.ncols()], bytes)
         })
         .collect();

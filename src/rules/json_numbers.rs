@@ -361,11 +361,11 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_ignored_or_refused() {
-        let deep = format!("{}1{}", "[".repeat(200_000), "]".repeat(200_000));
+        let deep = format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000));
         let json = format!(r#"{{"metrics": {{"loss": NaN}}, "later": {deep}}}"#);
         assert!(read::<OptimStepResponse>(json.as_bytes()).unwrap().metrics.unwrap()["loss"].is_nan());
         assert!(read::<Value>(json.as_bytes()).unwrap_err().to_string().contains("recursion limit"));
-        for (levels, expected) in [(32, true), (33, false), (127, false), (200_000, false)] {
+        for (levels, expected) in [(32, true), (33, false), (127, false), (20_000, false)] {
             for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
                 let json = format!("{}1{}", open.repeat(levels), close.repeat(levels));
                 assert_eq!(read::<Value>(json.as_bytes()).is_ok(), expected, "{open} {levels}");
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn a_type_without_floats_ignores_words() {
         let read = read_without_floats::<UnloadModelResponse>;
-        let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+        let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
         for later in ["1", "NaN", "[-Infinity, {\"a\": NaN}]", "\"NaN\"", &deep] {
             let json = format!(r#"{{"model_id": "m", "later": {later}}}"#);
             assert_eq!(read(json.as_bytes()).unwrap().model_id, "m", "{later}");

@@ -1,8 +1,8 @@
 //! Tests of requests that run together.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use crossbeam_channel::bounded;
@@ -168,11 +168,11 @@ fn a_panic_ends_its_own_request_alone() {
 
 #[test]
 fn sequences_that_are_too_many_take_turns() {
-    let sample = |model: &Transformer| model.sample(&SamplingContext::base(), &text(0, 50), 7, &options(40)).sequences;
+    let sample = |model: &Transformer| model.sample(&SamplingContext::base(), &text(0, 50), 7, &options(16)).sequences;
     let expected = sample(&Transformer::bytes_tiny());
     let lengths = |samples: &[Sample]| samples.iter().map(|sample| sample.tokens.len()).collect::<Vec<_>>();
-    assert_eq!(lengths(&expected), [40; 7]);
-    for (sequences, bytes) in [(1, usize::MAX), (3, usize::MAX), (64, 0), (64, 200_000)] {
+    assert_eq!(lengths(&expected), [16; 7]);
+    for (sequences, bytes) in [(1, usize::MAX), (3, usize::MAX), (64, 0), (64, 150_000)] {
         assert_eq!(sample(&limited(sequences, bytes)), expected, "{sequences} {bytes}");
     }
 }
@@ -269,9 +269,10 @@ impl Arbitrary for Request {
 
 impl Request {
     fn sample(&self, model: &Transformer, namespaces: &[KvNamespace]) -> Vec<Sample> {
+        static ADAPTERS: LazyLock<[Arc<Adapter>; 2]> = LazyLock::new(|| [adapter(1), adapter(2)]);
         let mut context = match self.adapter {
             0 => SamplingContext::base(),
-            seed => SamplingContext::new(adapter(seed)),
+            seed => SamplingContext::new(ADAPTERS[seed as usize - 1].clone()),
         };
         if self.has_namespace && self.adapter > 0 {
             context = context.namespace(&namespaces[self.adapter as usize]);
@@ -282,6 +283,9 @@ impl Request {
 
 #[test]
 fn company_changes_no_bit_of_a_sample() {
+    // It keeps nothing of a request.
+    static ALONE: LazyLock<Transformer> = LazyLock::new(|| Transformer::bytes_tiny().prompt_cache(0));
+
     fn holds(requests: Vec<Request>, sequences: u8) -> bool {
         let requests = &requests[..requests.len().min(6)];
         let namespaces = [(); 3].map(|()| KvNamespace::new());
@@ -292,10 +296,7 @@ fn company_changes_no_bit_of_a_sample() {
                 requests.iter().map(|request| scope.spawn(move || request.sample(model, namespaces))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        requests.iter().zip(results).all(|(request, samples)| {
-            let alone = Transformer::bytes_tiny().prompt_cache(0);
-            request.sample(&alone, &namespaces) == samples
-        })
+        requests.iter().zip(results).all(|(request, samples)| request.sample(&ALONE, &namespaces) == samples)
     }
     QuickCheck::new().tests(8).quickcheck(holds as fn(Vec<Request>, u8) -> bool);
 }
