@@ -74,8 +74,8 @@ fn an_unresolved_result_takes_under_one_kibibyte() {
     let client = ServiceClient::connect(config("tml-memory", &service)).unwrap();
     let (sampler, params) = (client.create_sampling_client("base").unwrap(), SamplingParams::default());
     let trainer = client.create_lora_training_client("base", LoraConfig::default()).unwrap();
-    // Of 4000 bytes.
-    let prompt = ModelInput::from_tokens(vec![7; 1000]);
+    // Of more bytes than a result may take.
+    let prompt = ModelInput::from_tokens(vec![7; LIMIT / 4 + 100]);
     let flush = || sampler.submit_sample(&prompt, 2, &params).unwrap().wait().unwrap_err();
     let (bytes, _samples) = each(&client, (&hold, 2), &flush, &|| sampler.submit_sample(&prompt, 1, &params).unwrap());
     assert!(bytes < LIMIT, "a sample takes {bytes} bytes");
