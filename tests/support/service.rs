@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 // A test that fails while it holds the record does not poison it: the end of the service would end all tests.
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tinkex::ConfigBuilder;
 use tinkex::clock::ManualClock;
 
@@ -275,21 +275,26 @@ impl Service {
     }
 
     pub fn requests_to(&self, path: &str) -> Vec<RecordedRequest> {
-        self.requests().into_iter().filter(|request| request.path == path).collect()
+        self.shared.record.lock().requests.iter().filter(|request| request.path == path).cloned().collect()
     }
 
     /// Blocks until the requests are as expected, and returns them.
     pub fn wait_until(&self, expected: impl Fn(&[RecordedRequest]) -> bool) -> Vec<RecordedRequest> {
+        self.record_when(expected).requests.clone()
+    }
+
+    /// The record, once the requests are as expected.
+    fn record_when(&self, expected: impl Fn(&[RecordedRequest]) -> bool) -> MutexGuard<'_, Record> {
         let mut record = self.shared.record.lock();
         let timeout = self.shared.changed.wait_while_for(&mut record, |record| !expected(&record.requests), PATIENCE);
         let paths: Vec<_> = record.requests.iter().map(|request| &request.path).collect();
         assert!(!timeout.timed_out(), "not requested in time; requested: {paths:?}");
-        record.requests.clone()
+        record
     }
 
     /// Blocks until there are this many requests to this path, and returns them.
     pub fn wait_for_count(&self, path: &str, count: usize) -> Vec<RecordedRequest> {
-        self.wait_until(|requests| requests.iter().filter(|request| request.path == path).count() >= count);
+        drop(self.record_when(|requests| requests.iter().filter(|request| request.path == path).count() >= count));
         self.requests_to(path)
     }
 

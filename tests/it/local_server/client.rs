@@ -184,14 +184,19 @@ impl Client {
         response["session_id"].as_str().unwrap().to_owned()
     }
 
-    /// A new training run in a new session.
+    /// A new training run in a new session, of a small rank.
     pub fn model(&mut self, base_model: &str) -> String {
+        self.model_of_rank(base_model, 8)
+    }
+
+    /// A new training run of this rank in a new session.
+    pub fn model_of_rank(&mut self, base_model: &str, rank: usize) -> String {
         let session_id = self.session();
         let response = self.call(
             "create_model",
             json!({
                 "session_id": session_id, "model_seq_id": 0, "base_model": base_model, "user_metadata": null,
-                "lora_config": { "rank": 32, "seed": 1, "train_unembed": true, "train_mlp": true, "train_attn": true },
+                "lora_config": { "rank": rank, "seed": 1, "train_unembed": true, "train_mlp": true, "train_attn": true },
             }),
         );
         response["model_id"].as_str().unwrap().to_owned()

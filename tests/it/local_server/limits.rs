@@ -94,19 +94,21 @@ fn heartbeats_keep_a_session_alive() {
 
 #[test]
 fn oversized_inputs_are_rejected_with_their_length() {
-    let server = LocalServer::start().unwrap();
+    // A model of a short context, with nothing to wait for.
+    let (model, _) = Gated::new("test/gated");
+    let server = LocalServer::builder().model(model).start().unwrap();
     let mut client = Client::new(&server);
-    let (model_id, sampler) = (client.model(BASE), client.sampler(BASE));
-    let long = json!({ "forward_input": batch(&"x".repeat(1026)), "model_id": model_id, "seq_id": 1 });
+    let (model_id, sampler) = (client.model("test/gated"), client.sampler("test/gated"));
+    let long = json!({ "forward_input": batch(&"x".repeat(66)), "model_id": model_id, "seq_id": 1 });
     let refused = client.post("forward", long);
-    assert_eq!((refused.status, refused.detail().contains("1025 tokens, more than the context of 1024")), (400, true));
-    let whole = json!({ "forward_input": batch(&"x".repeat(1025)), "model_id": model_id, "seq_id": 1 });
-    assert_eq!(client.call("forward", whole)["metrics"]["tokens:sum"], 1024.0);
+    assert_eq!((refused.status, refused.detail().contains("65 tokens, more than the context of 64")), (400, true));
+    let whole = json!({ "forward_input": batch(&"x".repeat(65)), "model_id": model_id, "seq_id": 1 });
+    assert_eq!(client.call("forward", whole)["metrics"]["tokens:sum"], 64.0);
 
     // Without max_tokens, a prompt must leave room for at least one token.
-    for (length, params) in [(1024, json!({})), (1000, json!({ "max_tokens": 25 })), (1025, json!({}))] {
+    for (length, params) in [(64, json!({})), (50, json!({ "max_tokens": 15 })), (65, json!({}))] {
         let refused = client.post("asample", sample(&sampler, 0, &"x".repeat(length), params));
-        assert_eq!((refused.status, refused.detail().contains("the context of 1024")), (400, true));
+        assert_eq!((refused.status, refused.detail().contains("the context of 64")), (400, true));
     }
-    client.call("asample", sample(&sampler, 1, &"x".repeat(1000), json!({ "max_tokens": 24 })));
+    client.call("asample", sample(&sampler, 1, &"x".repeat(50), json!({ "max_tokens": 14 })));
 }

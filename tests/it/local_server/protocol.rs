@@ -20,7 +20,7 @@ fn models_are_listed_and_described() {
     }
     let model_id = client.model(BASE);
     let info = client.ok("get_info", json!({ "model_id": model_id }));
-    assert_eq!((&info["model_name"], &info["lora_rank"], &info["is_lora"]), (&json!(BASE), &json!(32), &json!(true)));
+    assert_eq!((&info["model_name"], &info["lora_rank"], &info["is_lora"]), (&json!(BASE), &json!(8), &json!(true)));
     assert_eq!((&info["model_data"]["tokenizer_id"], &info["type"]), (&json!("bytes"), &json!("get_info")));
 }
 

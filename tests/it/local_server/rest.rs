@@ -34,7 +34,7 @@ fn a_run_is_shown_with_its_last_checkpoints() {
         assert_eq!((&shown["training_run_id"], &shown["base_model"]), (&json!(run), &json!(BASE)));
         assert_eq!(
             (&shown["is_lora"], &shown["lora_rank"], &shown["corrupted"]),
-            (&json!(true), &json!(32), &json!(false))
+            (&json!(true), &json!(8), &json!(false))
         );
         assert_eq!(shown["last_checkpoint"]["tinker_path"], format!("tinker://{run}/weights/one"));
         assert_eq!(shown["last_sampler_checkpoint"]["checkpoint_type"], "sampler");
@@ -216,7 +216,7 @@ fn sessions_and_samplers_are_described() {
     assert_eq!(client.get("samplers/none").status, 404);
     let info = client.ok("weights_info", json!({ "tinker_path": path }));
     let all = json!({
-        "base_model": BASE, "is_lora": true, "lora_rank": 32, "train_attn": true, "train_mlp": true, "train_unembed": true,
+        "base_model": BASE, "is_lora": true, "lora_rank": 8, "train_attn": true, "train_mlp": true, "train_unembed": true,
         "optimizer_config": { "type": "adamw" },
     });
     assert_eq!(info, all);
@@ -244,7 +244,7 @@ fn archive_has_peft_files_behind_signed_link() {
         match name.as_str() {
             "adapter_config.json" => {
                 let config: Value = serde_json::from_slice(&bytes).unwrap();
-                assert_eq!((&config["peft_type"], &config["r"]), (&json!("LORA"), &json!(32)));
+                assert_eq!((&config["peft_type"], &config["r"]), (&json!("LORA"), &json!(8)));
             }
             _ => drop(safetensors::SafeTensors::deserialize(&bytes).unwrap()),
         }

@@ -23,7 +23,7 @@ fn each_response_meets_its_own_prompt() {
     let sampler = ServiceClient::connect(config.clone()).unwrap().create_sampling_client("tinkex/bytes-tiny").unwrap();
     let tokenizer = sampler.tokenizer().unwrap();
     let params = SamplingParams::new().max_tokens(8).temperature(0.0).stop("\n");
-    let prompts: Vec<String> = (0..200).map(|number| format!("{number} is")).collect();
+    let prompts: Vec<String> = (0..40).map(|number| format!("{number} is")).collect();
     let expected = |prompt: &String| {
         let response = sampler.sample(&ModelInput::from_text(&tokenizer, prompt).unwrap(), 1, &params).unwrap();
         tokenizer.decode(&response.sequences[0].tokens).unwrap().trim().to_owned()
@@ -31,6 +31,6 @@ fn each_response_meets_its_own_prompt() {
     let mut pairs: Vec<_> =
         prompts.into_iter().map(|prompt| (expected(&prompt), prompt)).map(|(e, p)| (p, e)).collect();
     assert_eq!(evaluation(config.clone(), "tinkex/bytes-tiny", &pairs).unwrap(), 1.0);
-    pairs[..50].iter_mut().for_each(|(_, expected)| *expected = "something else".to_owned());
+    pairs[..10].iter_mut().for_each(|(_, expected)| *expected = "something else".to_owned());
     assert_eq!(evaluation(config, "tinkex/bytes-tiny", &pairs).unwrap(), 0.75);
 }

@@ -33,7 +33,7 @@ fn place(server: &LocalServer, lines: &str) -> Place {
 }
 
 fn train(place: &Place, more: &[&str]) -> Done {
-    place.run(&[&["train", "chat.jsonl", "--base-model", MODEL, "--batch-size", "2"], more].concat())
+    place.run(&[&["train", "chat.jsonl", "--base-model", MODEL, "--rank", "4", "--batch-size", "2"], more].concat())
 }
 
 fn metric(place: &Place, output: &str, name: &str) -> Vec<u64> {

@@ -10,7 +10,7 @@ use crate::cli::program::Done;
 const MODEL: &str = "tinkex/bytes-tiny";
 
 fn train(place: &Place, more: &[&str]) -> Done {
-    let arguments = ["train", "lines.jsonl", "--base-model", MODEL, "--steps", "1", "--output", "out"];
+    let arguments = ["train", "lines.jsonl", "--base-model", MODEL, "--rank", "4", "--steps", "1", "--output", "out"];
     fs::remove_dir_all(place.file("out")).ok();
     place.run(&[&arguments, more].concat())
 }

@@ -11,7 +11,7 @@ use crate::cli::program::Done;
 use crate::support::{Reply, number_of, result};
 
 const MODEL: &str = "tinkex/bytes-tiny";
-const STEPS: [&str; 6] = ["--batch-size", "2", "--steps", "12", "--output", "out"];
+const STEPS: [&str; 8] = ["--rank", "4", "--batch-size", "2", "--steps", "12", "--output", "out"];
 
 fn train(place: &Place, more: &[&str]) -> Done {
     place.run(&[&["train", "data.jsonl", "--base-model", MODEL], STEPS.as_slice(), more].concat())
@@ -45,7 +45,7 @@ fn the_model_is_unloaded_at_the_end() {
 fn more_runs_than_models_fit() {
     let server = LocalServer::builder().max_models(2).start().unwrap();
     let place = Place::new(&server.base_url());
-    for _ in 0..4 {
+    for _ in 0..3 {
         let done = train(&place, &[]);
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         fs::remove_dir_all(place.file("out")).unwrap();

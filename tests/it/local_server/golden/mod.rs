@@ -161,7 +161,8 @@ fn replay_all(scenarios: &[Scenario], fixture: fn(&str) -> Value, body: fn(&Valu
 fn replay(name: &str, fixture: &Value, body: fn(&Value) -> Vec<u8>) -> Vec<Refused> {
     let server = start(fixture);
     let mut client = Client::new(&server);
-    let run = client.model(BASE);
+    // The recorded runs have this rank, and load its checkpoints.
+    let run = client.model_of_rank(BASE, 32);
     stock(&mut client, &run);
     let mut ids = BTreeMap::from([("run-golden".to_owned(), run.clone())]);
     let mut refused = Vec::new();
