@@ -59,7 +59,7 @@ fn on_policy_iterations_leave_memory_unchanged() {
         },
     });
     let mut counts = Vec::new();
-    for iteration in 0..400 {
+    for iteration in 0..280 {
         let seq = 3 * iteration;
         let save = json!({ "model_id": model, "seq_id": seq + 1, "sampling_session_seq_id": iteration });
         let sampler = client.call("save_weights_for_sampler", &save)["sampling_session_id"].clone();
