@@ -54,12 +54,21 @@ fn live(service: &ServiceClient) -> isize {
     counted.bytes_allocated as isize - counted.bytes_deallocated as isize
 }
 
+fn is_submission(path: &str) -> bool {
+    matches!(
+        path,
+        "asample" | "forward" | "forward_backward" | "optim_step" | "save_weights_for_sampler" | "unload_model"
+    )
+}
+
 /// A service with faults: some requests are refused once, and some connections are lost.
 fn reply(number: usize, request: &RecordedRequest) -> Reply {
     match &*request.path {
         "client/config" | "client/dynamic_config" => Reply::ok(json!({})),
         // A poll that fails is followed by a wait of real time.
         "retrieve_future" => healthy_service(request),
+        // So is a lost submission.
+        path if is_submission(path) && number % 1009 != 0 => healthy_service(request),
         _ if number % 101 == 0 => Reply::with_headers(503, &[("retry-after-ms", "1")], &json!({})),
         _ if number % 103 == 0 => Reply::Close,
         path if path.starts_with("training_runs/") => Reply::Json(404, json!({"detail": "no such run"})),
