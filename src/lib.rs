@@ -54,6 +54,14 @@
 //! - [`toolkit`] has what most programs need beside the calls: datums from tokens, the loss per token, files that record a run.
 //! - [`hyperparams`] has learning rates, their schedules, and the number of parameters of an adapter.
 //! - [`cost`] counts tokens, and says what they cost.
+#![cfg_attr(
+    feature = "eval",
+    doc = "- [`eval`] (feature `eval`) asks models tasks, grades their answers, and says which model is better."
+)]
+#![cfg_attr(
+    not(feature = "eval"),
+    doc = "- `eval` (feature `eval`) asks models tasks, grades their answers, and says which model is better."
+)]
 //! - [`api`] is low-level access: send any request to any path.
 #![cfg_attr(
     feature = "local",
@@ -133,6 +141,8 @@ pub mod credential_store;
 pub mod decoders;
 mod dispatcher;
 mod error;
+#[cfg(feature = "eval")]
+pub mod eval;
 #[doc(hidden)] // For the program `tinkex`; not part of the API.
 pub mod fs;
 #[cfg(any(feature = "chat", feature = "tokenizers"))]

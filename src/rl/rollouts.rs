@@ -110,7 +110,7 @@ pub struct FailedRollout {
 type Job = (usize, usize, Turn);
 
 /// What became of a rollout, and its place.
-type Outcome = (usize, usize, Result<Trajectory>);
+type Outcome<T> = (usize, usize, Result<T>);
 
 impl<'a> Rollouts<'a> {
     /// Rollouts with this client: one sample for each prompt with the default parameters, and no failures tolerated.
@@ -216,6 +216,23 @@ impl<'a> Rollouts<'a> {
     where
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
+        let outcomes = self.each(prompts, |prompt, turn| scored(finish(prompt, turn)))?;
+        let mut scored = ScoredRollouts { groups: vec![Vec::new(); prompts.len()], failed: Vec::new() };
+        for (prompt, sample, outcome) in outcomes {
+            match outcome {
+                Ok(trajectory) => scored.groups[prompt].push(trajectory),
+                Err(error) => scored.failed.push(FailedRollout { prompt, sample, error }),
+            }
+        }
+        Ok(scored)
+    }
+
+    /// Samples, and lets the function make anything of each sample. The outcomes are in the order of the prompts and samples.
+    pub(crate) fn each<T: Send>(
+        self,
+        prompts: &[ModelInput],
+        finish: impl Fn(usize, Turn) -> Result<T> + Sync,
+    ) -> Result<Vec<Outcome<T>>> {
         let total = prompts.len() * self.group_size as usize;
         let progress = RolloutProgress { total, ..RolloutProgress::default() };
         let mut tally =
@@ -228,11 +245,11 @@ impl<'a> Rollouts<'a> {
             samples = samples.max_in_flight(requests);
         }
         let (to_score, jobs) = unbounded::<Job>();
-        let (to_caller, scored) = unbounded::<Outcome>();
+        let (to_caller, scored) = unbounded::<Outcome<T>>();
         let waker = samples.waker();
         let work = || {
             for (prompt, sample, turn) in &jobs {
-                let outcome = outcome(|| finish(prompt, turn));
+                let outcome = caught(|| finish(prompt, turn));
                 if to_caller.send((prompt, sample, outcome)).is_err() {
                     break;
                 }
@@ -272,7 +289,8 @@ impl<'a> Rollouts<'a> {
                 let Ok(outcome) = scored.recv() else { break };
                 tally.add(outcome)?;
             }
-            Ok(tally.finish(prompts.len()))
+            tally.outcomes.sort_unstable_by_key(|(prompt, sample, _)| (*prompt, *sample));
+            Ok(tally.outcomes)
         })
     }
 }
@@ -287,20 +305,24 @@ impl fmt::Debug for Rollouts<'_> {
 }
 
 /// What the program's function made of a sample.
-fn outcome<E>(finish: impl FnOnce() -> Result<Trajectory, E>) -> Result<Trajectory>
+fn scored<E>(trajectory: Result<Trajectory, E>) -> Result<Trajectory>
 where
     E: Into<Box<dyn StdError + Send + Sync>>,
 {
-    match catch_unwind(AssertUnwindSafe(finish)) {
-        Ok(Ok(trajectory)) if trajectory.reward.is_finite() => Ok(trajectory),
-        Ok(Ok(trajectory)) => Err(Error::invalid_input(format!("the reward of a sample is {}", trajectory.reward))
+    match trajectory {
+        Ok(trajectory) if trajectory.reward.is_finite() => Ok(trajectory),
+        Ok(trajectory) => Err(Error::invalid_input(format!("the reward of a sample is {}", trajectory.reward))
             .with_hint("give a finite reward, or an error")),
-        Ok(Err(error)) => Err(Error::callback("the function that scores a sample", error.into())),
-        Err(panic) => {
-            let message = format!("the function that scores a sample panicked: {}", panic_text(&*panic));
-            Err(Error::new(ErrorKind::Panicked, message))
-        }
+        Err(error) => Err(Error::callback("the function that scores a sample", error.into())),
     }
+}
+
+/// The result of the program's function, or the error of its panic.
+fn caught<T>(finish: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(finish)).unwrap_or_else(|panic| {
+        let message = format!("the function that scores a sample panicked: {}", panic_text(&*panic));
+        Err(Error::new(ErrorKind::Panicked, message))
+    })
 }
 
 fn not_started(error: std::io::Error) -> Error {
@@ -310,21 +332,21 @@ fn not_started(error: std::io::Error) -> Error {
 }
 
 /// What has become of the rollouts so far.
-struct Tally<'a> {
+struct Tally<'a, T> {
     max_failures: usize,
     progress: RolloutProgress,
     on_progress: Option<Box<dyn FnMut(RolloutProgress) + 'a>>,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<Outcome<T>>,
 }
 
-impl Tally<'_> {
+impl<T> Tally<'_, T> {
     fn sampled(&mut self, rollouts: usize) {
         self.progress.sampled += rollouts;
         self.report();
     }
 
     /// Adds an outcome. Returns its error if it is one failure too many.
-    fn add(&mut self, outcome: Outcome) -> Result<()> {
+    fn add(&mut self, outcome: Outcome<T>) -> Result<()> {
         self.progress.done += 1;
         self.progress.failed += usize::from(outcome.2.is_err());
         self.report();
@@ -342,7 +364,7 @@ impl Tally<'_> {
     }
 
     /// Adds what has been scored up to now. Does not block.
-    fn add_scored(&mut self, scored: &Receiver<Outcome>) -> Result<()> {
+    fn add_scored(&mut self, scored: &Receiver<Outcome<T>>) -> Result<()> {
         loop {
             match scored.try_recv() {
                 Ok(outcome) => self.add(outcome)?,
@@ -355,18 +377,5 @@ impl Tally<'_> {
         if let Some(report) = &mut self.on_progress {
             report(self.progress);
         }
-    }
-
-    /// The outcomes of so many prompts, in order.
-    fn finish(mut self, prompts: usize) -> ScoredRollouts {
-        self.outcomes.sort_unstable_by_key(|(prompt, sample, _)| (*prompt, *sample));
-        let mut scored = ScoredRollouts { groups: vec![Vec::new(); prompts], failed: Vec::new() };
-        for (prompt, sample, outcome) in self.outcomes {
-            match outcome {
-                Ok(trajectory) => scored.groups[prompt].push(trajectory),
-                Err(error) => scored.failed.push(FailedRollout { prompt, sample, error }),
-            }
-        }
-        scored
     }
 }

@@ -29,6 +29,8 @@ mod descriptors;
 #[cfg(all(feature = "local", unix))]
 mod device;
 mod effects;
+#[cfg(feature = "eval")]
+mod eval;
 mod events;
 #[cfg(feature = "pretrained")]
 mod export;

@@ -105,7 +105,7 @@ fn hints(directory: &Path, found: &mut BTreeSet<String>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             // The hints of others: of the program, the local server, and what C does not have.
-            if !["bin", "local", "hyperparams", "rl"].iter().any(|others| path.ends_with(others)) {
+            if !["bin", "eval", "local", "hyperparams", "rl"].iter().any(|others| path.ends_with(others)) {
                 hints(&path, found);
             }
             continue;

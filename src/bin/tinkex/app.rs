@@ -40,7 +40,7 @@ pub(crate) struct GlobalOptions {
     /// PEM file with certificate authorities to trust besides the public ones and those of SSL_CERT_FILE and SSL_CERT_DIR
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_certificate: Option<PathBuf>,
-    /// Project of the sessions of `sample`, `chat` and `train` [env: TINKER_PROJECT_ID]
+    /// Project of the sessions of `sample`, `chat`, `train` and `eval` [env: TINKER_PROJECT_ID]
     #[arg(long, global = true, value_name = "PROJECT_ID")]
     pub(crate) project: Option<String>,
 }

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::GlobalOptions;
 use crate::{
-    auth, billing, chat, checkpoint, doctor, export, generate, model, proxy, run, sample, serve, session, train,
+    auth, billing, chat, checkpoint, doctor, eval, export, generate, model, proxy, run, sample, serve, session, train,
 };
 
 /// Fine-tune and sample language models on a Tinker service.
@@ -30,9 +30,10 @@ Environment:
   TINKER_LOG        log level on stderr: error, warn, info, debug, trace or off;
                     also by module, such as tinkex=debug [default: warn for
                     `train`, `serve` and `proxy`, error for others]
-  TINKER_TELEMETRY  0 turns off telemetry of `sample`, `chat` and `train`
-  TINKER_TAGS       tags of the sessions of `sample`, `chat` and `train`,
-                    separated by commas
+  TINKER_TELEMETRY  0 turns off telemetry of `sample`, `chat`, `train` and
+                    `eval`
+  TINKER_TAGS       tags of the sessions of `sample`, `chat`, `train` and
+                    `eval`, separated by commas
   TINKER_PROJECT_ID project of these sessions, unless --project is given
   TINKER_WIRE       wire format of training batches: auto, json or protobuf
                     [default: auto]
@@ -83,6 +84,7 @@ pub(crate) enum Command {
     Sample(sample::Options),
     Chat(chat::Options),
     Train(train::Options),
+    Eval(eval::Options),
     Export(export::Options),
     Serve(serve::Options),
     Proxy(proxy::Options),
@@ -103,6 +105,7 @@ impl Command {
                 | Command::Chat(_)
                 | Command::Train(_)
                 | Command::Proxy(_)
+                | Command::Eval(_)
                 | Command::Export(_)
                 | Command::Doctor(_)
                 | Command::Checkpoint(Download(_))

@@ -1,4 +1,4 @@
-//! `--template`: which chat template `train`, `sample` and `chat` use.
+//! `--template`: which chat template `train`, `sample`, `eval` and `chat` use.
 
 use std::fmt;
 use std::path::Path;

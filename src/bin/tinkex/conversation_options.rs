@@ -1,4 +1,4 @@
-//! What a conversation begins with: the options that `sample --chat`, `chat` and `train` share.
+//! What a conversation begins with: the options that `sample --chat`, `eval --chat`, `chat` and `train` share.
 
 use std::fs;
 use std::path::{Path, PathBuf};

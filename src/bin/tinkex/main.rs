@@ -14,8 +14,8 @@
 //! | `offered.rs` | the models of the service, for one that it does not have |
 //! | `number.rs`, `time_args.rs` | parsers of numbers and times on the command line |
 //! | `confirm.rs`, `csv.rs` | questions to the person at the terminal; tables as CSV files |
-//! | `chat_format.rs`, `tokenizer_choice.rs` | how chats become tokens, for `train`, `sample` and `chat` |
-//! | `sampling_options.rs`, `conversation_options.rs`, `reply.rs` | options of `sample` and `chat`, and how a reply is printed |
+//! | `chat_format.rs`, `tokenizer_choice.rs` | how chats become tokens, for `train`, `sample`, `eval` and `chat` |
+//! | `sampling_options.rs`, `conversation_options.rs`, `reply.rs` | options of `sample`, `eval` and `chat`, and how a reply is printed |
 //! | the others | one command group each: its options, what it does and what it prints |
 //!
 //! A command is a function from its options and the [`App`](app::App) to a `Result`. It prints through `output` only, so that
@@ -33,6 +33,7 @@ mod conversation_options;
 mod csv;
 mod doctor;
 mod download_bar;
+mod eval;
 mod export;
 mod failure;
 mod generate;
@@ -102,6 +103,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         Command::Auth(command) => auth::run(&app, &command),
         Command::Sample(options) => sample::run(&app, &options),
         Command::Chat(options) => chat::run(&app, &options),
+        Command::Eval(options) => eval::run(&app, &options),
         Command::Export(options) => export::run(&app, &options),
         Command::Train(options) => train::run(&app, &options),
         Command::Doctor(options) => doctor::run(&app, &options),

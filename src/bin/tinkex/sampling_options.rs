@@ -1,4 +1,4 @@
-//! How text is sampled: the options that `sample` and `chat` share.
+//! How text is sampled: the options that `sample`, `eval` and `chat` share.
 
 use clap::Args;
 use tinkex::Tokenizer;

@@ -15,6 +15,7 @@ pub(crate) fn run(app: &App) -> Result<(), Failure> {
     let all = [
         ("chat", cfg!(feature = "chat")),
         ("cli", cfg!(feature = "cli")),
+        ("eval", cfg!(feature = "eval")),
         ("gzip", cfg!(feature = "gzip")),
         ("local", cfg!(feature = "local")),
         ("native-tls", cfg!(feature = "native-tls")),

@@ -40,6 +40,7 @@ fn help_of_every_command() {
         "sample",
         "chat",
         "train",
+        "eval",
         "export",
         "serve",
         "proxy",

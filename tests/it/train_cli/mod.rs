@@ -9,8 +9,8 @@ mod full_disk;
 mod interrupt;
 #[cfg(target_os = "linux")]
 mod memory;
-mod place;
-mod running;
+pub mod place;
+pub mod running;
 mod sample;
 mod show;
 #[cfg(unix)]
