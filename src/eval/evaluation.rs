@@ -2,12 +2,13 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use super::outcome::{Evaluated, GradedSample, TaskOutcome};
 use super::task::Task;
 use crate::error::{Error, Result};
-use crate::rl::Rollouts;
+use crate::rl::{RolloutProgress, Rollouts};
 use crate::sampling::SamplingClient;
 use crate::types::{ModelInput, SampledSequence, SamplingParams};
 
@@ -27,9 +28,9 @@ pub struct Evaluation<'a> {
 pub struct EvaluationProgress {
     /// The number of samples that are graded or cannot be.
     pub done: usize,
-    /// The number of those that passed; it may be a moment ahead of `done`.
+    /// The number of those that passed.
     pub passed: usize,
-    /// The number of those that have no grade; it may be a moment ahead of `done`.
+    /// The number of those that have no grade.
     pub ungraded: usize,
     /// The number of all samples: tasks × samples.
     pub total: usize,
@@ -92,25 +93,24 @@ impl<'a> Evaluation<'a> {
             return Err(Error::invalid_input(format!("there are {} tasks and {} prompts", tasks.len(), prompts.len()))
                 .with_hint("give one prompt for each task"));
         }
-        let (passed, without_grade) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let counts = Mutex::new(EvaluationProgress::default());
         let mut rollouts = self.rollouts.max_failures(usize::MAX);
         if let Some(mut report) = self.on_progress {
-            let (passed, without_grade) = (&passed, &without_grade);
-            rollouts = rollouts.on_progress(move |progress| {
-                report(EvaluationProgress {
-                    done: progress.done,
-                    passed: passed.load(Ordering::Relaxed),
-                    ungraded: progress.failed + without_grade.load(Ordering::Relaxed),
-                    total: progress.total,
-                });
+            let counts = &counts;
+            rollouts = rollouts.on_progress(move |RolloutProgress { failed, total, .. }| {
+                // Those that failed have no answer, and are not counted yet.
+                let EvaluationProgress { done, passed, ungraded, .. } = *counts.lock();
+                report(EvaluationProgress { done: done + failed, passed, ungraded: ungraded + failed, total });
             });
         }
         let outcomes = rollouts.each(prompts, |task, turn| {
             let answer =
                 answer(task, &turn.sequence).map_err(|error| Error::callback("reading an answer", error.into()))?;
             let grade = tasks[task].grader.grade(&answer);
-            passed.fetch_add(usize::from(matches!(grade, Ok(true))), Ordering::Relaxed);
-            without_grade.fetch_add(usize::from(grade.is_err()), Ordering::Relaxed);
+            let mut counts = counts.lock();
+            counts.done += 1;
+            counts.passed += usize::from(matches!(grade, Ok(true)));
+            counts.ungraded += usize::from(grade.is_err());
             Ok(GradedSample { answer: Some(answer), grade })
         })?;
         let outcome = |task: &Task| TaskOutcome { id: task.id.clone(), samples: Vec::new() };

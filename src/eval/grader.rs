@@ -216,8 +216,8 @@ impl Grader {
     ///
     /// # Errors
     ///
-    /// Only for a command: [`Io`](crate::ErrorKind::Io) if it cannot be started, [`Callback`](crate::ErrorKind::Callback) if it was killed because it took too
-    /// long, or was ended by a signal. Such an answer is neither right nor wrong.
+    /// Only for a command: [`Io`](crate::ErrorKind::Io) if it cannot be started, [`Callback`](crate::ErrorKind::Callback) if it was
+    /// killed because it took too long, or was ended by a signal. Such an answer is neither right nor wrong.
     pub fn grade(&self, answer: &str) -> Result<bool> {
         Ok(match &self.0 {
             Kind::Exact(text) => answer.trim() == text.trim(),

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use tinkex::hyperparams::Schedule;
 use tinkex::local::LocalServer;
 use tinkex::toolkit::WeightedTokens;
 use tinkex::types::{AdamParams, Batch, LoraConfig, LossFn};
@@ -10,24 +11,28 @@ use tinkex::{Config, Result, ServiceClient};
 use super::*;
 use crate::cli::program::{Volatile, golden};
 use crate::support::KEY;
-use crate::train_cli::place::{DATA, Place};
+use crate::train_cli::place::Place;
 
 const MODEL: &str = "tinkex/bytes-tiny";
 
-/// Trains until the model knows the words, and returns the path of its weights.
+/// What the trained model learns.
+const PAIRS: [(&str, &str); 6] = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5"), ("f", "6")];
+
+/// Trains until the model knows the pairs, and returns the path of its weights.
 fn trained(server: &LocalServer) -> Result<String> {
     let config = Config::builder().base_url(server.base_url()).api_key(KEY).telemetry(false).build_with(|_| None)?;
     let service = ServiceClient::connect(config)?;
     let trainer = service.create_lora_training_client(MODEL, LoraConfig::new().seed(1))?;
     let tokenizer = trainer.tokenizer()?;
-    let datum = |(prompt, completion, _): &(&str, &str, bool)| {
-        let tokens = WeightedTokens::new().context(tokenizer.encode(&format!("{prompt} ->"))?);
-        tokens.trained(tokenizer.encode_continuation(&format!(" {completion}\n"))?).datum()
+    let datum = |(letter, digit): &(&str, &str)| {
+        let tokens = WeightedTokens::new().context(tokenizer.encode(&format!("{letter} ->"))?);
+        tokens.trained(tokenizer.encode_continuation(&format!(" {digit}\n"))?).datum()
     };
-    let batch: Batch = DATA[..6].iter().map(datum).collect::<Result<Vec<_>>>()?.into();
-    for _ in 0..80 {
+    let batch: Batch = PAIRS.iter().map(datum).collect::<Result<Vec<_>>>()?.into();
+    let schedule = Schedule::linear(1e-2, 60);
+    for step in 1..=60 {
         trainer.forward_backward(&batch, LossFn::CrossEntropy)?;
-        trainer.optim_step(AdamParams::new().learning_rate(2e-2))?;
+        trainer.optim_step(AdamParams::new().learning_rate(schedule.rate(step)))?;
     }
     Ok(trainer.save_weights_for_sampler("trained")?.path)
 }
@@ -36,10 +41,10 @@ fn trained(server: &LocalServer) -> Result<String> {
 fn a_trained_model_beats_its_base() {
     let server = LocalServer::start().unwrap();
     let place = Place::new(&server.base_url());
-    let task = |(prompt, completion, _): &(&str, &str, bool)| {
-        json!({"id": prompt, "prompt": format!("{prompt} ->"), "grade": {"exact": completion}}).to_string() + "\n"
+    let task = |(letter, digit): &(&str, &str)| {
+        json!({"id": letter, "prompt": format!("{letter} ->"), "grade": {"exact": digit}}).to_string() + "\n"
     };
-    fs::write(place.file("tasks.jsonl"), DATA[..6].iter().map(task).collect::<String>()).unwrap();
+    fs::write(place.file("tasks.jsonl"), PAIRS.iter().map(task).collect::<String>()).unwrap();
     let trained = trained(&server).unwrap();
     let options = ["--temperature", "0", "--max-tokens", "12", "--stop", "\n", "--output", "results.jsonl"];
     let words = [&["eval", "tasks.jsonl", "--model", &trained, "--against", MODEL], options.as_slice()].concat();
@@ -52,13 +57,13 @@ fn a_trained_model_beats_its_base() {
     assert_eq!(document["comparison"], comparison);
     let results = place.lines("results.jsonl");
     assert_eq!(results.len(), 12);
-    for (result, (prompt, completion, _)) in results.iter().zip(&DATA) {
+    for (result, (letter, digit)) in results.iter().zip(&PAIRS) {
         let answer = result["answer"].as_str().unwrap();
-        assert_eq!((answer.trim(), &result["task"], &result["passed"]), (*completion, &json!(prompt), &json!(true)));
+        assert_eq!((answer.trim(), &result["task"], &result["passed"]), (*digit, &json!(letter), &json!(true)));
         assert_eq!((&result["model"], &result["error"]), (&json!(trained), &json!(null)));
     }
     let table = place.run(&words);
-    let line = "6 won, 0 lost, 0 tied; sign test p = 0.0312\n";
+    let line = "6 won, 0 lost, 0 tied; sign test p = 0.0313\n";
     assert!(table.code == Some(0) && table.stdout.ends_with(line), "{table:?}");
 }
 
@@ -93,7 +98,7 @@ fn chats_are_written_in_the_format() {
     let place = Place::new(&service.url());
     let line = |ask: serde_json::Value| {
         let mut task = ask;
-        task["grade"] = json!({"regex": "(?s)^.*Be brief.*Hi"});
+        task["grade"] = json!({"contains": "Be brief."});
         task.to_string() + "\n"
     };
     let list = [json!({"prompt": "Hi"}), json!({"messages": [{"role": "user", "content": "Hi"}]})].map(line).concat();
@@ -102,7 +107,8 @@ fn chats_are_written_in_the_format() {
     let document = place.run(&[&["eval", "tasks.jsonl", "-m", MODEL], options.as_slice()].concat()).document();
     let asked: Vec<String> = service.requests_to("asample").iter().map(asked).collect();
     assert!(asked.len() == 2 && asked.iter().all(|text| text.ends_with("User: Hi\n\nAssistant:")), "{asked:?}");
-    assert_eq!(document["models"][0]["without_grade"], 0, "{document}");
+    let pass_at = json!([{"k": 1, "mean": 1.0, "standard_error": 0.0, "tasks": 2}]);
+    assert_eq!(document["models"][0]["pass_at"], pass_at);
 }
 
 #[test]
@@ -118,16 +124,15 @@ fn bad_tasks_are_refused_before_requests() {
         (["bad.jsonl", "-n", "1"], "bad.jsonl: line 1: there is no grade \"exakt\""),
         (["chat.jsonl", "-n", "1"], "task c has messages"),
         (["odd.jsonl", "--chat", "--seed=1"], "task c: message 1 is not valid"),
-        (["good.jsonl", "--pass-at", "2"], "pass@2 needs at least 2 samples"),
+        (["good.jsonl", "--pass-at=2", "-v"], "pass@2 needs at least 2 samples"),
         (["good.jsonl", "--output", "."], "--output: . is a directory"),
         (["good.jsonl", "--system", "x"], "--chat"),
+        (["none.jsonl", "-n", "1"], "cannot read the tasks none.jsonl"),
     ] {
         let done = place.run(&[&["eval", "--model", MODEL], words.as_slice()].concat());
         assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""), "{done:?}");
         assert!(done.stderr.contains(why), "{}", done.stderr);
     }
-    let missing = place.run(&["eval", "--model", MODEL, "none.jsonl"]);
-    assert!(missing.code == Some(1) && missing.stderr.contains("cannot read the tasks none.jsonl"), "{missing:?}");
     assert!(service.requests().is_empty());
 }
 

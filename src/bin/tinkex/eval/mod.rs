@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use tinkex::ErrorKind;
 use tinkex::chat::Conversation;
 use tinkex::eval::{Evaluated, Evaluation, Task, TaskPrompt};
 
@@ -87,7 +88,10 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
         return Err(Failure::usage(format!("pass@{k} needs at least {k} samples for each task"))
             .hint(format!("pass --samples {k} or more, or a smaller --pass-at")));
     }
-    let tasks = Task::open(&options.tasks)?;
+    let tasks = Task::open(&options.tasks).map_err(|error| match error.kind() {
+        ErrorKind::Io => Failure::usage(error.message()).hint(error.hint().unwrap_or_default()),
+        _ => error.into(),
+    })?;
     let questions = questions(options, &tasks)?;
     options.output.as_deref().map_or(Ok(()), check_output)?;
     let config = app.config()?;
@@ -148,7 +152,12 @@ fn evaluate(contestant: &Contestant, tasks: &[Task], samples: u32) -> Result<Eva
     if let Some((task, error)) = errors.next() {
         let count = 1 + errors.count();
         let what = if count == 1 { "answer" } else { "answers" };
-        screen::line(format_args!("{count} {what} of {} without a grade; task {task}: {error}", contestant.model));
+        let why = Failure::from(error.clone());
+        screen::line(format_args!(
+            "{count} {what} of {} without a grade; task {task}: {}",
+            contestant.model,
+            why.message()
+        ));
     }
     Ok(evaluated)
 }
