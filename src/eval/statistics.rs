@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+/// What a count of outcomes is divided by if it is larger: 2^96, and its exponent.
+const SCALE: f64 = (1_u128 << SCALE_BITS) as f64;
+const SCALE_BITS: i64 = 96;
+
 /// An unbiased estimate of the probability that at least one of `k` samples passes, from `samples` of which so many `passed`:
 /// 1 − C(samples − passed, k) / C(samples, k), of Chen et al., [Evaluating Large Language Models Trained on
 /// Code](https://arxiv.org/abs/2107.03374), 2021. `None` if `k` is 0 or more than `samples`, or more passed than there are.
@@ -39,15 +43,20 @@ pub fn pass_at_k(samples: u32, passed: u32, k: u32) -> Option<f64> {
 /// ```
 #[must_use]
 pub fn sign_test(wins: u32, losses: u32) -> f64 {
-    let (fewer, count) = (wins.min(losses), f64::from(wins) + f64::from(losses));
-    // The logarithm of the probability of so many heads in `count` throws: the probability itself may be too small for a float.
-    let mut log_probability = -count * std::f64::consts::LN_2;
-    let mut tail = log_probability.exp();
-    for heads in (1..=fewer).map(f64::from) {
-        log_probability += (count - heads + 1.0).ln() - heads.ln();
-        tail += log_probability.exp();
+    let count = f64::from(wins) + f64::from(losses);
+    // The number of outcomes with at most so many heads in `count` throws, each of the probability 2^-count. It is exact up to 2^53, and
+    // scaled before it is too large for a float.
+    let (mut term, mut outcomes, mut halvings) = (1.0, 1.0, i64::from(wins) + i64::from(losses));
+    for heads in (1..=wins.min(losses)).map(f64::from) {
+        term = term * (count - heads + 1.0) / heads;
+        outcomes += term;
+        if outcomes > SCALE {
+            (term, outcomes, halvings) = (term / SCALE, outcomes / SCALE, halvings - SCALE_BITS);
+        }
     }
-    (2.0 * tail).min(1.0)
+    // In two steps: 2^-count alone may be too small for a float.
+    let half = |exponent: i64| 0.5_f64.powi(i32::try_from(exponent).unwrap_or(i32::MAX));
+    (2.0 * (half(halvings / 2) * outcomes * half(halvings - halvings / 2))).min(1.0)
 }
 
 /// A mean, with its standard error. Prints both, such as `0.750 ± 0.250`.
