@@ -66,7 +66,8 @@ impl GradingCommand {
     }
 }
 
-/// Has a thread write the answer to the command, which need not read it. The thread ends when the command does, at the latest.
+/// Has a thread write the answer to the command, which need not read it. The thread ends when all is read, or no process can read any
+/// more: at the latest with the command and those that it has started.
 fn feed(child: &mut Child, answer: &str) -> std::io::Result<()> {
     let (stdin, answer) = (child.stdin.take(), answer.as_bytes().to_vec());
     let write = move || {

@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use tinkex::clock::ManualClock;
 use tinkex::types::{AdamParams, LoraConfig};
 use tinkex::{Config, ErrorKind, RestClient, ServiceClient};
 
 use crate::support::golden::exchanges_2026;
-use crate::support::{Gate, KEY, RecordedRequest, Reply, Service, advance_past_wait, connect, healthy_service};
+use crate::support::{self, Gate, KEY, RecordedRequest, Reply, Service, advance_past_wait, connect, healthy_service};
 
 const HOUR: u64 = 3600;
 
@@ -21,7 +19,7 @@ const HOUR: u64 = 3600;
 fn token(number: u64, seconds: u64) -> String {
     let claims = json!({"iat": 4_000_000_000_u64, "exp": 4_000_000_000 + seconds, "jti": number,
         "sub": "tml:organization_user:u-1", "org_id": "o-1", "email": "golden@example.com"});
-    format!("eyJhbGciOiJIUzI1NiJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
+    support::token(&claims, "c2ln")
 }
 
 fn refused() -> Reply {

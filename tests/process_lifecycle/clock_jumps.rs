@@ -4,11 +4,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tinkex::types::{Severity, Timestamp};
 
-use super::support::advance_past_wait;
+use super::support::{self, advance_past_wait};
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -35,7 +33,7 @@ fn wrong_times() -> [SystemTime; 6] {
 fn token(after: Duration) -> String {
     let issued = 4_000_000_000 + after.as_secs();
     let claims = json!({"iat": issued, "exp": issued + HOUR.as_secs()});
-    format!("eyJhbGciOiJIUzI1NiJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
+    support::token(&claims, "c2ln")
 }
 
 #[test]

@@ -4,14 +4,12 @@ use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use log::{Log, Metadata, Record};
 use serde_json::json;
 
 use crate::faults::INVALID_TOKEN;
 use crate::support::double::Fault;
-use crate::support::{KEY, RecordedRequest, Reply};
+use crate::support::{self, KEY, RecordedRequest, Reply};
 
 /// The login at the gateway: an id and a secret.
 pub const GATEWAY: [&str; 2] = ["id-at-the-gateway", "secret-at-the-gateway"];
@@ -54,7 +52,7 @@ impl Tokens {
 
 fn token(number: usize) -> String {
     let claims = json!({"iat": 4_000_000_000_u64, "exp": 4_000_003_600_u64, "jti": number});
-    format!("eyJhbGciOiJIUzI1NiJ9.{}.{SIGNATURE}", URL_SAFE_NO_PAD.encode(claims.to_string()))
+    support::token(&claims, SIGNATURE)
 }
 
 /// Counts the lines of the log that show a secret.

@@ -23,10 +23,13 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub use connection::{RecordedRequest, Reply};
 pub use example::example;
 pub use gate::{Gate, Gauge};
 pub use healthy::{healthy_service, number_of, result, service_with_polls, service_with_settings};
+use serde_json::Value;
 pub use service::{Connections, Service, is_for_current_services, listener_with_small_buffers};
 use tinkex::clock::ManualClock;
 use tinkex::{Config, ConfigBuilder, Proxy};
@@ -35,8 +38,16 @@ pub use tunnel::{Tunnels, refusing_proxy, socks_proxy, tunnelling_proxy};
 /// A test that waits longer than this for something that must happen has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The most tries for what a busy machine may be too slow for.
+pub const TRIES: usize = 20;
+
 /// The API key in the configurations of the tests.
 pub const KEY: &str = "tml-test-key";
+
+/// A token with these claims, whose signature nobody checks.
+pub fn token(claims: &Value, signature: &str) -> String {
+    format!("eyJhbGciOiJIUzI1NiJ9.{}.{signature}", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
 
 /// A configuration for the service at this address. Without telemetry, so that every request is one that the test is about.
 pub fn config_for(url: String) -> ConfigBuilder {

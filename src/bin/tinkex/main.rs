@@ -15,6 +15,7 @@
 //! | `number.rs`, `time_args.rs` | parsers of numbers and times on the command line |
 //! | `confirm.rs`, `csv.rs` | questions to the person at the terminal; tables as CSV files |
 //! | `chat_format.rs`, `tokenizer_choice.rs` | how chats become tokens, for `train`, `sample`, `eval` and `chat` |
+//! | `sampled_model.rs` | a model to sample from, with its tokenizer, for `sample`, `eval`, `chat` and `proxy` |
 //! | `sampling_options.rs`, `conversation_options.rs`, `reply.rs` | options of `sample`, `eval` and `chat`, and how a reply is printed |
 //! | the others | one command group each: its options, what it does and what it prints |
 //!
@@ -49,6 +50,7 @@ mod proxy;
 mod reply;
 mod run;
 mod sample;
+mod sampled_model;
 mod sampling_options;
 mod screen;
 mod serve;

@@ -6,9 +6,10 @@ use tinkex::ServiceClient;
 use tinkex::local::{OpenAiProxy, OpenAiProxyBuilder};
 
 use crate::app::App;
+use crate::chat_format;
 use crate::failure::Failure;
 use crate::listen::{self, ListenOptions};
-use crate::{chat_format, offered, tokenizer_choice};
+use crate::sampled_model::SampledModel;
 
 /// Serve OpenAI's API in front of a Tinker service, for programs that know only that API.
 ///
@@ -70,10 +71,7 @@ fn with_model(
     model: &str,
 ) -> Result<OpenAiProxyBuilder, Failure> {
     let (model, name) = model.split_once('=').unwrap_or((model, model));
-    let sampler = service.create_sampling_client(model).map_err(|error| offered::explain(error, service, model))?;
-    let config = service.config();
-    let of_model = || Ok((sampler.tokenizer()?, sampler.tokenizer_source()?));
-    let (tokenizer, source) = tokenizer_choice::load(options.tokenizer.as_deref(), config, of_model)?;
+    let SampledModel { sampler, tokenizer, source } = SampledModel::find(service, model, options.tokenizer.as_deref())?;
     let format = chat_format::find(options.template.as_deref(), &tokenizer, &source)?;
     app.output.note(format_args!("{name} is {model}, with {}", format.origin));
     let renderer = format.renderer(&tokenizer)?;

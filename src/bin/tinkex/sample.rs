@@ -17,13 +17,9 @@ use crate::chat_format;
 use crate::conversation_options::{Beginning, ConversationOptions};
 use crate::failure::Failure;
 use crate::number::at_least;
-use crate::offered;
 use crate::reply::{Page, ReadReply};
-use crate::sampling_options::SamplingOptions;
-use crate::tokenizer_choice;
-
-/// The default of `--max-tokens`.
-const MAX_TOKENS: u32 = 256;
+use crate::sampled_model::SampledModel;
+use crate::sampling_options::{MAX_TOKENS, SamplingOptions};
 
 /// Generate text from a prompt.
 ///
@@ -114,10 +110,8 @@ fn generate(
     params: SamplingParams,
     text: String,
 ) -> Result<Samples, Failure> {
-    let sampler = service.create_sampling_client(&options.model);
-    let sampler = sampler.map_err(|error| offered::explain(error, service, &options.model))?;
-    let of_model = || Ok((sampler.tokenizer()?, sampler.tokenizer_source()?));
-    let (tokenizer, source) = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), of_model)?;
+    let SampledModel { sampler, tokenizer, source } =
+        SampledModel::find(service, &options.model, options.tokenizer.as_deref())?;
     let (input, prompt, reader, params) = if options.chat {
         let format = chat_format::find(options.conversation.template.as_deref(), &tokenizer, &source)?;
         app.output.note(format_args!("using {}", format.origin));

@@ -7,6 +7,9 @@ use tinkex::types::{SamplingParams, Stop};
 use crate::failure::Failure;
 use crate::number::{self, at_least};
 
+/// The default of `--max-tokens`, except for `chat`.
+pub(crate) const MAX_TOKENS: u32 = 256;
+
 #[derive(Args, Debug)]
 pub(crate) struct SamplingOptions {
     /// Maximum number of tokens to generate per sample [default: 256; for `tinkex chat`, what the model's

@@ -12,10 +12,7 @@ use tinkex::clock::ManualClock;
 use tinkex::{Config, Error, ErrorKind, Limit, Proxy, TrainingClient};
 
 use super::{FAR, SHORT, adam, connect, except, sample, train};
-use crate::support::{Reply, Service, healthy_service, listener_with_small_buffers};
-
-/// The most tries for what a busy machine may be too slow for.
-const TRIES: usize = 20;
+use crate::support::{Reply, Service, TRIES, healthy_service, listener_with_small_buffers};
 
 /// In real time: 100 ms.
 #[test]

@@ -8,10 +8,7 @@ use tinkex::api::Api;
 use tinkex::{Error, ErrorKind, Limit, Proxy};
 
 use super::{connect, ms, refused_session, replying};
-use crate::support::{Reply, Service, healthy_service};
-
-/// The maximum number of tries for something that a busy machine may be too slow for.
-const TRIES: usize = 20;
+use crate::support::{Reply, Service, TRIES, healthy_service};
 
 fn assert_limit(error: &Error, operation: &str, limit: Limit) {
     assert_eq!(error.kind(), ErrorKind::Timeout(limit), "{error}");

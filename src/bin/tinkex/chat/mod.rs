@@ -24,8 +24,8 @@ use crate::app::App;
 use crate::chat_format::{self, ChatFormat};
 use crate::conversation_options::ConversationOptions;
 use crate::failure::Failure;
+use crate::sampled_model::SampledModel;
 use crate::sampling_options::SamplingOptions;
-use crate::{offered, tokenizer_choice};
 
 /// Talk to a model.
 ///
@@ -82,11 +82,8 @@ pub(crate) fn run(app: &App, options: &Options) -> Result<(), Failure> {
 
 impl Partner {
     fn find(service: &ServiceClient, options: &Options, params: SamplingParams) -> Result<Partner, Failure> {
-        let sampler = service.create_sampling_client(&options.model);
-        let sampler = sampler.map_err(|error| offered::explain(error, service, &options.model))?;
-        let config = service.config();
-        let of_model = || Ok((sampler.tokenizer()?, sampler.tokenizer_source()?));
-        let (tokenizer, source) = tokenizer_choice::load(options.tokenizer.as_deref(), config, of_model)?;
+        let SampledModel { sampler, tokenizer, source } =
+            SampledModel::find(service, &options.model, options.tokenizer.as_deref())?;
         let format = chat_format::find(options.conversation.template.as_deref(), &tokenizer, &source)?;
         let renderer = format.renderer(&tokenizer)?;
         let params = params.stop(options.sampling.stop_of_reply(renderer.stop(), &tokenizer)?);

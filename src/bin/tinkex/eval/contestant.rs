@@ -8,7 +8,7 @@ use super::{Options, Questions};
 use crate::app::App;
 use crate::chat_format;
 use crate::failure::Failure;
-use crate::{offered, tokenizer_choice};
+use crate::sampled_model::SampledModel;
 
 pub(super) struct Contestant {
     pub(super) model: String,
@@ -30,10 +30,8 @@ impl Contestant {
         questions: &Questions,
         params: &SamplingParams,
     ) -> Result<Self, Failure> {
-        let sampler = service.create_sampling_client(model);
-        let sampler = sampler.map_err(|error| offered::explain(error, service, model))?;
-        let of_model = || Ok((sampler.tokenizer()?, sampler.tokenizer_source()?));
-        let (tokenizer, source) = tokenizer_choice::load(options.tokenizer.as_deref(), service.config(), of_model)?;
+        let SampledModel { sampler, tokenizer, source } =
+            SampledModel::find(service, model, options.tokenizer.as_deref())?;
         let mut params = params.clone();
         let (inputs, reader) = match questions {
             Questions::Texts(texts) => {

@@ -16,7 +16,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use tinkex::ErrorKind;
 use tinkex::chat::Conversation;
-use tinkex::eval::{Evaluated, Evaluation, Task, TaskPrompt};
+use tinkex::eval::{Evaluated, Evaluation, GradedSample, Task, TaskOutcome, TaskPrompt};
 
 use self::contestant::Contestant;
 use self::progress::Progress;
@@ -25,11 +25,8 @@ use crate::app::App;
 use crate::conversation_options::{Beginning, ConversationOptions};
 use crate::failure::Failure;
 use crate::number::at_least;
-use crate::sampling_options::SamplingOptions;
+use crate::sampling_options::{MAX_TOKENS, SamplingOptions};
 use crate::screen;
-
-/// The default of `--max-tokens`.
-const MAX_TOKENS: u32 = 256;
 
 /// Ask a model tasks, grade its answers, and compare it with another model.
 ///
@@ -142,22 +139,27 @@ fn check_output(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// All samples, each with its task, in their order.
+fn samples_of(evaluated: &Evaluated) -> impl Iterator<Item = (&TaskOutcome, &GradedSample)> {
+    evaluated.tasks.iter().flat_map(|task| task.samples.iter().map(move |sample| (task, sample)))
+}
+
 fn evaluate(contestant: &Contestant, tasks: &[Task], samples: u32) -> Result<Evaluated, Failure> {
     let mut progress = Progress::new(&contestant.model);
     let evaluation = Evaluation::new(&contestant.sampler).samples(samples).sampling_params(contestant.params.clone());
     let evaluation = evaluation.on_progress(|now| progress.show(now));
     let evaluated = evaluation.run(tasks, &contestant.inputs, |task, sequence| contestant.answer(task, sequence))?;
-    let without_grade = evaluated.tasks.iter().flat_map(|task| task.samples.iter().map(move |sample| (task, sample)));
-    let mut errors = without_grade.filter_map(|(task, sample)| Some((&task.id, sample.grade.as_ref().err()?)));
+    note_ungraded(&contestant.model, &evaluated);
+    Ok(evaluated)
+}
+
+/// Says on stderr how many answers have no grade, and why the first has none.
+fn note_ungraded(model: &str, evaluated: &Evaluated) {
+    let mut errors = samples_of(evaluated).filter_map(|(task, sample)| Some((&task.id, sample.grade.as_ref().err()?)));
     if let Some((task, error)) = errors.next() {
         let count = 1 + errors.count();
         let what = if count == 1 { "answer" } else { "answers" };
         let why = Failure::from(error.clone());
-        screen::line(format_args!(
-            "{count} {what} of {} without a grade; task {task}: {}",
-            contestant.model,
-            why.message()
-        ));
+        screen::line(format_args!("{count} {what} of {model} without a grade; task {task}: {}", why.message()));
     }
-    Ok(evaluated)
 }

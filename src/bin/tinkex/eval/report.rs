@@ -7,6 +7,7 @@ use serde::Serialize;
 use tinkex::eval::{Comparison, Estimate, Evaluated};
 use tinkex::fs::write_atomically;
 
+use super::samples_of;
 use crate::failure::Failure;
 use crate::output::Table;
 use crate::text::one_line;
@@ -95,8 +96,7 @@ impl Report {
     pub(super) fn write(&self, file: &Path) -> Result<(), Failure> {
         let mut text = String::new();
         for Row { model, evaluated } in &self.rows {
-            let samples = evaluated.tasks.iter().flat_map(|task| task.samples.iter().map(move |sample| (task, sample)));
-            for (task, sample) in samples {
+            for (task, sample) in samples_of(evaluated) {
                 let (passed, error) = match &sample.grade {
                     Ok(passed) => (Some(*passed), None),
                     Err(error) => (None, Some(error.to_string())),
